@@ -87,7 +87,7 @@ class ResolverView:
         return None
 
     def closed(self, name: str) -> bool:
-        """Whether a name is one of these networks, or nobody's."""
+        """Whether a name is of these networks' domain: no other server is asked for it."""
         return any(_is_below(name, zone.domain) for zone in self.zones if zone.domain)
 
     def _full(self, name: str) -> Addresses | None:
@@ -181,7 +181,7 @@ def zone(
 
 
 def _cut(names: Mapping[str, Mapping[str, None]]) -> dict[str, Addresses]:
-    """Those of this host come first, so nobody displaces them."""
+    """Those of this host come first, so that others do not displace them."""
     return {name: tuple(found)[:MAX_ADDRESSES] for name, found in names.items()}
 
 

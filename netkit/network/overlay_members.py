@@ -41,8 +41,8 @@ class OverlayMembers:
         networks = self.networks()
         for network in networks:
             self._set(network, states.get(network, NOTHING))
-        for gone in self._published.keys() - set(networks):
-            self._published.pop(gone, None)
+        for removed in self._published.keys() - set(networks):
+            self._published.pop(removed, None)
 
     def _set(self, network: str, state: RemoteState) -> None:
         p = self._p

@@ -235,7 +235,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint of another host, on a network of this one, that frames go to.
 
-    Names and container are what that host says: any text of 253 characters.
+    Names and container are as that host published them: any text of up to 253 characters.
     """
 
     id: str  # in hexadecimal, another one for each endpoint of a host

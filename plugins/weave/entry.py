@@ -259,7 +259,7 @@ class Entry:
             if isinstance(event, ProbeVxlan):
                 probes += self._probe(event)
             elif isinstance(event, MembersChanged) and self._reported:
-                continue  # nobody has asked since
+                continue  # it was not read since
             elif isinstance(event, RelayedData):
                 relayed.append(event.datagram)
             elif isinstance(event, Removed) and event.peer == self._me:

@@ -1,7 +1,7 @@
 """Endpoints of other hosts and added names, on networks of this host: what its resolver and its
 access rules have to know.
 
-What dead peers say is left out, so are endpoints that frames do not go to.  A host is not given
+Records of dead peers are left out, so are endpoints that frames do not go to.  A host receives no
 more than MOST rows: beyond that each peer's first ones only, so that none displaces another's.
 """
 
@@ -21,7 +21,7 @@ from plugins.weave.statements import Name, read
 from plugins.weave.step import Address
 
 MOST: Final = 16_384
-"""Endpoints and names that one host is told of."""
+"""Endpoints and names that one host receives."""
 PART: Final = 3_500
 """Of them in one answer: of the longest there are some 1,600 bytes, and of a host 350."""
 Row = tuple[str, PeerId, bytes]
@@ -62,8 +62,8 @@ def _names(overlay: Parts, networks: Mapping[bytes, str]) -> Iterator[Row]:
     default = _default(overlay, networks)
     for peer in mesh.membership.live:
         for record in mesh.records.of(peer, Kind.NAME):
-            said = read(record.value, Name)
-            if said is not None and (said.network or default) in networks:
+            name = read(record.value, Name)
+            if name is not None and (name.network or default) in networks:
                 yield f"{NAME}{peer.hex()}{record.key.hex()}", peer, record.key
 
 
@@ -104,12 +104,12 @@ def _name(
     overlay: Parts, networks: Mapping[bytes, str], peer: PeerId, key: bytes
 ) -> Iterator[AddedName]:
     record = overlay.node.mesh.records.get(peer, Kind.NAME, key)
-    said = read(record.value, Name) if record else None
-    if said is not None:
-        network = networks[said.network or _default(overlay, networks)]
+    added = read(record.value, Name) if record else None
+    if added is not None:
+        network = networks[added.network or _default(overlay, networks)]
         yield AddedName(
-            network=network, host=peer.hex(), name=said.name, addresses=_texts(said.addresses),
-            container=said.container,
+            network=network, host=peer.hex(), name=added.name, addresses=_texts(added.addresses),
+            container=added.container,
         )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ _Entry = tuple[bytes, tuple[str, ...], tuple[bytes, ...]]
 
 def placed(name: str, networks: Collection[str]) -> tuple[str, str | None]:
     """A name as a user writes it: the name on its network, and which of `networks` (in lower case)
-    that is; None: it does not say so.
+    that is; None: the name has no domain.
 
     InvalidSpec: it cannot be asked for.
     """

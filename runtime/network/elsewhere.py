@@ -63,8 +63,8 @@ class Elsewhere:
             return None
         found = [r for r in self.find(end.name) if r.address]
         if end.network:
-            wanted = self._networks.find(end.network).id
-            found = [r for r in found if r.network == wanted]
+            network = self._networks.find(end.network).id
+            found = [r for r in found if r.network == network]
         return found[0] if found else None
 
 

@@ -51,7 +51,7 @@ def test_a_container_is_found_from_the_other_host_by_all_of_its_names(hosts: Pai
     assert asked(first, "one", two) == {"two.weave.local"}
     one = first.engine.address("one", "weave")
     eventually(lambda: asked(second, "two", "one.weave.local") == {one})
-    # One that has gone is not found, and a container of that name on both hosts is either.
+    # A name on both hosts has both addresses, and one that was removed is not found.
     eventually(lambda: first.pings("one", "two"))
     second.engine.sleeper("--network", "weave", "--network-alias", "one", name="three")
     three = second.engine.address("three", "weave")
@@ -99,11 +99,11 @@ def test_a_name_is_there_on_its_own_network_only_and_nothing_below_the_domain_le
     second.engine.sleeper("--network", "lane", name="behind")
     behind = second.engine.address("behind", "lane")
     eventually(lambda: asked(first, "inlane", "behind.lane.weave.local") == {behind})
-    for name in ("two", "two.weave", "two.weave.local", two, "nobody.weave.local"):
+    for name in ("two", "two.weave", "two.weave.local", two, "unknown.weave.local"):
         assert asked(first, "inlane", name) == set(), name
         assert asked(first, "apart", name) == set(), name
     assert asked(first, "one", "behind.lane.weave.local") == set()
-    done = first.engine.docker("exec", "one", "nslookup", "nobody.weave.local", check=False)
+    done = first.engine.docker("exec", "one", "nslookup", "unknown.weave.local", check=False)
     assert "NXDOMAIN" in done.stdout + done.stderr
 
 
@@ -115,8 +115,8 @@ def test_names_and_rules_go_with_the_other_host_and_come_back(hosts: Pair) -> No
     first.engine.netkit("fw", *rule)
     assert silent(second, "two", "one")
     for ends in (("two", "one"), ("one", "two")):  # of the latter the answer
-        told = first.engine.netkit("fw", "explain", *ends, "80/tcp", check=False)
-        assert (told.returncode, "dropped by rule" in told.stdout) == (1, True), told
+        done = first.engine.netkit("fw", "explain", *ends, "80/tcp", check=False)
+        assert (done.returncode, "dropped by rule" in done.stdout) == (1, True), done
     shown = first.engine.out("network", "inspect", "-f", "{{json .Peers}}", "weave")
     assert '"Name":"h2"' in shown
     os.kill(second.pid, signal.SIGSTOP)

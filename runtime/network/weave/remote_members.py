@@ -3,7 +3,7 @@
     the process reports a change, or is a new one --> read it all --> rows, names, rules
 
 On a thread of its own: on a large network that takes a while, which the agreement on addresses is
-not to wait for.  As long as the process does not answer, what it said last stays.
+not to wait for.  As long as the process does not answer, what it reported last stays.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class RemoteMembers:
             self._thread = None
 
     def clear(self) -> None:
-        """After `stop`: the overlay is there no more, so nobody is elsewhere."""
+        """After `stop`: the overlay does not run any more, so there are no containers elsewhere."""
         with self._updates:
             self._members.update({})
 
@@ -132,7 +132,7 @@ class RemoteMembers:
                 self._members.update(states(found))
 
     def _failed(self, why: str) -> None:
-        """It is tried again, as nobody may notify of that."""
+        """It is tried again: no notification may follow."""
         if why != self._problem:
             log.warning("weave: containers of other hosts: %s", why)
         self._problem = why

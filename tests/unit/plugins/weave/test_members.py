@@ -1,4 +1,4 @@
-"""What a host is told of endpoints elsewhere and of names: whose, how much, and when."""
+"""What a host receives of endpoints elsewhere and of names: whose, how much, and when."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_parts_have_all_once_and_each_peer_its_share(
     b.name("extern", "192.0.2.99")
     a.name("mine", "192.0.2.98")
     a.wire.run(3)
-    whole = membership(a.overlay, HERE)
+    complete = membership(a.overlay, HERE)
     monkeypatch.setattr(members, "PART", 4)
     found, after = [], ""
     while True:
@@ -129,7 +129,7 @@ def test_parts_have_all_once_and_each_peer_its_share(
         after = part.after
         if not after:
             break
-    assert found == [*whole.members, *whole.names]
+    assert found == [*complete.members, *complete.names]
     assert len(found) == 12
     monkeypatch.setattr(members, "PART", 100)
     monkeypatch.setattr(members, "MOST", 5)

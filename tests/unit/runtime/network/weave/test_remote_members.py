@@ -1,4 +1,4 @@
-"""From what the overlay's process says of other hosts to what netkitd keeps."""
+"""From what the overlay's process reports of other hosts to what netkitd stores."""
 
 from __future__ import annotations
 
