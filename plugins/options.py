@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
 from netkit.errors import InvalidSpec
 
@@ -44,6 +44,24 @@ def ipv4(options: Mapping[str, str], key: str) -> IPv4Address | None:
         return IPv4Address(text)
     except ValueError:
         raise InvalidSpec(f"invalid value {text!r} for option {key}: use an IPv4 address") from None
+
+
+def interfaces(options: Mapping[str, str], key: str, most: int) -> tuple[IPv4Interface, ...]:
+    """IPv4 addresses with prefix lengths, separated by commas or blanks; `most` of them at most."""
+    found = []
+    for word in options.get(key, "").replace(",", " ").split():
+        try:
+            found.append(IPv4Interface(word))
+            plain = word.partition("/")[2].isdigit()
+        except ValueError:
+            plain = False
+        if not plain:
+            raise InvalidSpec(f"invalid value {word!r} for option {key}: use A.B.C.D/LENGTH,...")
+    if len({each.ip for each in found}) < len(found):
+        raise InvalidSpec(f"option {key} has an address twice: {options[key]}")
+    if len(found) > most:
+        raise InvalidSpec(f"option {key} has {len(found)} addresses: {most} at most")
+    return tuple(found)
 
 
 def link_name(text: str, key: str) -> str:

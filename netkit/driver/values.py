@@ -190,5 +190,5 @@ class OverlayPorts:
     vxlan: str | None = None  # to hosts that are reached by the kernel; None: nothing goes in clear
     mtu: int = 1400  # bytes, of containers
     host_mac: str = ""  # the bridge's address
-    host_addresses: tuple[IPAddress, ...] = ()  # of this host, where it is on the network
+    host_addresses: tuple[IPInterface, ...] = ()  # of this host, where it is on the network
     port: int = 6784  # UDP, of VXLAN

@@ -17,6 +17,8 @@ from netkit.network.api import NamePublisher
 from netkit.network.context import NetworkContext
 from netkit.spec import EndpointRecord, NetworkRecord
 
+GATEWAY = "gateway"  # the kind of rows in the table `addresses` that are the host's
+
 
 class OverlayNetwork(NamedTuple):
     record: NetworkRecord
@@ -87,6 +89,20 @@ class OverlayNetworks:
             OverlayAddress(r["network"], ip_address(r["address"]), r["kind"], r["holder"])
             for r in rows if r["network"] in there
         ]  # fmt: skip
+
+    def reserve_for_host(self, network: str, address: IPAddress) -> None:
+        """Let no container have it.  InUse: one has."""
+        self._p.addresses.reserve(network, address, GATEWAY, network)
+
+    def tidy(self) -> None:
+        """Release what is reserved for the host, and neither is its address nor a subnet's own."""
+        for each in self.all():
+            kept = {a.ip for a in each.ports.host_addresses}
+            for s in each.config.subnets:
+                kept |= {*(ip for _, ip in s.aux), *([s.gateway] if s.gateway else [])}
+            for row in self.addresses():
+                if (row.network, row.kind) == (each.record.id, GATEWAY) and row.address not in kept:
+                    self._p.addresses.give_back(row.network, row.address)
 
 
 class NotifyingPublisher:

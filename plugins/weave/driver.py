@@ -11,9 +11,10 @@ up, once what may come in by it is checked.  So without that process the network
 host, and nothing enters or leaves.  A container's port lets in frames from its own MAC and IPv4
 addresses only; its neighbours' ARP requests are not sent to peers.
 
-The host has an address on the network only with -o expose: then it is the subnet's gateway.
-Without, it takes no frame from the bridge at all: Linux would answer ARP, and take packets, for
-any address of the host's, whatever interface has it (RFC 1122, 3.3.4.2, the weak model).
+The host has an address on the network only with -o expose, then it is the subnet's gateway, or
+with -o addresses.  Without, it takes no frame from the bridge at all: Linux would answer ARP, and
+take packets, for any address of the host's, whatever interface has it (RFC 1122, 3.3.4.2, the weak
+model).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, ip_interface
 from typing import ClassVar
 
 from netkit.driver import (
@@ -37,18 +38,19 @@ from netkit.driver import (
     ifname,
 )
 from netkit.errors import InvalidSpec
-from netkit.model import HOST, Addr, Fdb, IPAddress, Key, Link, Neigh, Peer, Resource, Sysctl
+from netkit.model import HOST, Addr, Fdb, IPInterface, Key, Link, Neigh, Peer, Resource, Sysctl
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet
-from plugins.options import default, flag, link_name, number
+from plugins.options import default, flag, interfaces, link_name, number
 from plugins.port_security import FIRST, PORT_SECURITY, admitted, guarded, table_of
 from plugins.weave.domain import DOMAIN
 
-ENCRYPTED, EXPOSE, MASQUERADE, MTU, MULTICAST, VNI = (
-    "encrypted", "expose", "masquerade", "mtu", "multicast", "vni",
+ADDRESSES, ENCRYPTED, EXPOSE, MASQUERADE, MTU, MULTICAST, VNI = (
+    "addresses", "encrypted", "expose", "masquerade", "mtu", "multicast", "vni",
 )  # fmt: skip
 DOCKER_MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791 needs 68 bytes; the IPv4 length field has 16 bits
+MOST_ADDRESSES = 7  # of the host besides its gateway's: an endpoint has 8 at most
 LARGEST_VNI = 2**24 - 1  # RFC 7348, 5
 CLOSED, TO_HOST = "closed", "host"  # ports from which nothing is for the host; the chain for it
 SECURITY = replace(PORT_SECURITY, rules=((TO_HOST, 1), *PORT_SECURITY.rules))
@@ -60,6 +62,7 @@ LONGEST_FRAME = 62_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
+    addresses: tuple[IPv4Interface, ...] = ()  # of the host, beside the gateways'
     encrypted: bool = False  # there is no VXLAN device, whose frames are in clear
     expose: bool = False  # the host has the gateways' addresses
     masquerade: bool = True
@@ -67,9 +70,15 @@ class Options:
     multicast: bool = True
     vni: int | None = None  # derived from the network's name when not given
 
+    @property
+    def with_host(self) -> bool:
+        """Whether the host is on the network."""
+        return self.expose or bool(self.addresses)
+
 
 UNSET = Options()
 KNOWN = {
+    ADDRESSES: f"of the host, A.B.C.D/LENGTH,... {default(UNSET.addresses)}",
     ENCRYPTED: f"never in clear, not even to trusted subnets {default(UNSET.encrypted)}",
     EXPOSE: f"the host is the gateway, and publishes ports {default(UNSET.expose)}",
     MASQUERADE: f"masquerade what leaves the network by this host {default(UNSET.masquerade)}",
@@ -89,7 +98,7 @@ class Weave:
     traits: ClassVar[Traits] = Traits(
         domain=DOMAIN,
         port_security=SECURITY,
-        changeable=frozenset({EXPOSE, MASQUERADE, MTU, DOCKER_MTU, MULTICAST}),
+        changeable=frozenset({ADDRESSES, EXPOSE, MASQUERADE, MTU, DOCKER_MTU, MULTICAST}),
         any_address=True,
         overlay=True,
     )
@@ -104,6 +113,7 @@ class Weave:
         given = {**options, **bare}
         mtu = number(options, DOCKER_MTU if DOCKER_MTU in options else MTU, MIN_MTU, MAX_MTU)
         return Options(
+            addresses=interfaces(options, ADDRESSES, MOST_ADDRESSES),
             encrypted=flag(given, ENCRYPTED, UNSET.encrypted),
             expose=flag(given, EXPOSE, UNSET.expose),
             masquerade=flag(options, MASQUERADE, UNSET.masquerade),
@@ -122,7 +132,7 @@ class Weave:
     def overlay(self, net: Network) -> OverlayPorts:
         return OverlayPorts(
             vni=vni_of(net), bridge=bridge_name(net), tap=tap_name(net), vxlan=vxlan_name(net),
-            mtu=options_of(net).mtu, host_mac=host_mac(net), host_addresses=_gateways(net),
+            mtu=options_of(net).mtu, host_mac=host_mac(net), host_addresses=_of_host(net),
             port=VXLAN_PORT,
         )  # fmt: skip
 
@@ -150,9 +160,7 @@ class Weave:
         yield _setting(f"conf/{br}/accept_ra", "0", owner, after=("link", HOST, br))
         yield from guarded(net)
         yield from _shielded(net, [end.name for end in ends])
-        for s in net.subnets if opt.expose else ():
-            if s.gateway is not None:
-                yield Addr(dev=br, address=ip_interface((s.gateway, s.cidr.prefixlen)), owner=owner)
+        yield from (Addr(dev=br, address=each, owner=owner) for each in _of_host(net))
 
     def endpoint(self, net: Network, ep: Endpoint) -> Iterator[Resource]:
         opt, owner, near = options_of(net), ep.owner(net), ifname("veth", ep.id)
@@ -164,7 +172,7 @@ class Weave:
             after = (quiet.key,)
         mac = ep.mac or derive_mac(net.engine, ep.id)
         yield from admitted(net, ep, near)
-        if not opt.expose:
+        if not opt.with_host:
             yield _closed(net, near, owner)
         wire = Link(
             name=near,
@@ -227,10 +235,14 @@ def host_mac(net: Network) -> str:
     return derive_mac(net.engine, net.id)
 
 
-def _gateways(net: Network) -> tuple[IPAddress, ...]:
+def _of_host(net: Network) -> tuple[IPInterface, ...]:
     """This host's addresses on the network."""
-    gateways = (s.gateway for s in net.subnets if options_of(net).expose)
-    return tuple(gateway for gateway in gateways if gateway is not None)
+    opt = options_of(net)
+    gateways = (
+        ip_interface((s.gateway, s.cidr.prefixlen))
+        for s in net.subnets if opt.expose and s.gateway is not None
+    )  # fmt: skip
+    return (*gateways, *opt.addresses)
 
 
 def _shielded(net: Network, ends: Iterable[str]) -> Iterator[Resource]:
@@ -241,7 +253,7 @@ def _shielded(net: Network, ends: Iterable[str]) -> Iterator[Resource]:
     yield NftChain(table=table, name=TO_HOST, hook=hook, owner=owner)
     text = f"iifname @{CLOSED} counter drop"
     yield NftRule(table=table, chain=TO_HOST, expression=text, owner=owner)
-    yield from (_closed(net, port, owner) for port in ends if not options_of(net).expose)
+    yield from (_closed(net, port, owner) for port in ends if not options_of(net).with_host)
 
 
 def _closed(net: Network, port: str, owner: str) -> NftElement:

@@ -169,8 +169,12 @@ def test_a_host_is_exposed_and_hidden(hosts: tuple[Host, Host]) -> None:
     eventually(lambda: wire.run(first.engine.netns, "busybox", *ping).returncode == 0)
     eventually(lambda: second.pings("two", "10.32.0.200"))
     eventually(lambda: second.lookup("h1.weave.local") == ["10.32.0.200"])
+    first.post("/expose", Addresses=["192.168.5.250/24"])
+    second.post("/attach", Container="two", Addresses=["192.168.5.2/24"])
+    eventually(lambda: second.pings("two", "192.168.5.250"))
+    second.post("/detach", Container="two", Addresses=["192.168.5.2/24"])
     assert any(r["Container"] == "weave:expose" for r in first.ask("GET", "/ps"))
-    assert first.post("/hide") == {"Addresses": [address]}
+    assert first.post("/hide") == {"Addresses": [address, "192.168.5.250/24"]}
     assert first.post("/hide") == {"Addresses": []}
     eventually(lambda: second.lookup("h1.weave.local") == [])
 
@@ -257,7 +261,9 @@ def test_what_cannot_be_done_is_refused_with_docker_s_statuses(hosts: tuple[Host
         (409, "/attach", {"Container": "idle"}),
         (400, "/attach", {"Container": "one", "Addresses": ["10.32.0.1"]}),
         (404, "/detach", {"Container": "one", "Addresses": ["10.32.99.99/12"]}),
-        (400, "/expose", {"Addresses": ["192.168.1.1/24"]}),
+        (400, "/expose", {"Addresses": ["192.168.1.1"]}),
+        (409, "/expose", {"Addresses": ["10.32.7.7/12"]}),
+        (404, "/hide", {"Addresses": ["192.168.1.1/24"]}),
         (400, "/connect", {"Peers": ["h1:x"]}),
         (404, "/forget", {"Peers": ["192.0.2.99"]}),
         (404, "/rmpeer", {"Peer": "nosuch"}),

@@ -203,23 +203,24 @@ class AllocatedAddresses:
         return problems
 
     def _wanted(self) -> dict[Holding, tuple[str, str, str]]:
-        """Of each row: (the network's id, the address with its length, whose it is for people)."""
+        """Of each row, and of this host's own addresses: (the network's id, the address with its
+        length, whose it is for people)."""
         networks = {each.record.id: each for each in self._rows.all()}
         names = {(e.network, e.sandbox): e.owner_name for e in self._rows.endpoints()}
         found = {}
         for row in self._rows.addresses():
-            there, holder = networks.get(row.network), row.holder
-            if there is None:
-                continue  # it was removed in between
-            who = f"container {names.get((row.network, holder), holder[:SHORT])}"
-            if row.kind == "gateway":
-                if row.address not in there.ports.host_addresses:
-                    continue  # reserved, and in use on no host
-                holder, who = EXPOSED, f"this host on network {there.record.spec.name}"
+            there = networks.get(row.network)
+            if there is None or row.kind == "gateway":
+                continue  # it was removed in between; it is the host's, or reserved for it
+            who = f"container {names.get((row.network, row.holder), row.holder[:SHORT])}"
             subnets = (s.cidr for s in there.config.subnets if row.address in s.cidr)
             length = next((s.prefixlen for s in subnets), row.address.max_prefixlen)
-            holding = Holding(ident_of(row.network, holder), str(row.address))
+            holding = Holding(ident_of(row.network, row.holder), str(row.address))
             found[holding] = row.network, f"{row.address}/{length}", who
+        for id, lane in networks.items():
+            for address in lane.ports.host_addresses:
+                holding = Holding(ident_of(id, EXPOSED), str(address.ip))
+                found[holding] = id, str(address), f"this host on network {lane.record.spec.name}"
         return found
 
 

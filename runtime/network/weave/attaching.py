@@ -93,7 +93,8 @@ class Attaching:
         networks = self._host.all()
         names = {each.record.id: each.record.spec.name for each in networks}
         exposed = [
-            _row(EXPOSED, EXPOSED, each.ports.host_mac, host_addresses(each), names[each.record.id])
+            _row(EXPOSED, EXPOSED, each.ports.host_mac, [*map(str, each.ports.host_addresses)],
+                 names[each.record.id])
             for each in networks if each.ports.host_addresses
         ]  # fmt: skip
         return exposed + [
@@ -154,14 +155,6 @@ class Attaching:
             if (e.sandbox, e.network) == (c.id, lane.record.id)
         ]  # fmt: skip
         return [cast(IPv4Interface, ip_interface(a)) for e in found for a in e.addresses]
-
-
-def host_addresses(lane: OverlayNetwork) -> list[str]:
-    """Of this host on a network, with the lengths of its subnets."""
-    return [
-        f"{address}/{s.cidr.prefixlen}"
-        for address in lane.ports.host_addresses for s in lane.config.subnets if address in s.cidr
-    ]  # fmt: skip
 
 
 def _default(lane: OverlayNetwork) -> IPv4Network:

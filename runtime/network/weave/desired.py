@@ -62,5 +62,5 @@ def _names(names: Iterable[str]) -> list[str]:
 def _host(each: OverlayNetwork) -> verbs.Endpoint:
     return verbs.Endpoint(
         id=HOST_ENDPOINT + each.record.id, network=each.record.id, mac=each.ports.host_mac,
-        addresses=tuple(map(str, each.ports.host_addresses)),
+        addresses=tuple(str(a.ip) for a in each.ports.host_addresses),
     )  # fmt: skip

@@ -8,12 +8,13 @@ from ipaddress import IPv4Interface, IPv4Network, ip_address
 from typing import Any, Protocol, cast
 
 from netkit.errors import InvalidSpec, NotFound
-from netkit.network.address_requests import ThisAddress, assigned, parse
+from netkit.network.address_requests import AddressRequest, ThisAddress, assigned, parse
 from netkit.network.overlay_networks import OverlayNetwork, OverlayNetworks
 from netkit.overlay import verbs
+from netkit.overlay.client import ABSENT
 from netkit.spec import NetworkRecord
 from runtime.network.weave.addresses import EXPOSED, AllocatedAddresses
-from runtime.network.weave.attaching import Attaching, Containers, host_addresses
+from runtime.network.weave.attaching import Attaching, Containers
 from runtime.network.weave.requests import DnsRequest, ExposeRequest, HideRequest
 
 EXTERN = "weave:extern"  # whose name it is that belongs to no container; weave's word
@@ -29,82 +30,102 @@ class Reconfigure(Protocol):
 
 
 class Exposing:
-    """`call` asks the overlay's process."""
+    """The first address of the network's subnet makes the host the gateway there, other ones are in
+    the network's option `addresses`.  `call` asks the overlay's process."""
 
     def __init__(
-        self, attaching: Attaching, addresses: AllocatedAddresses, reconfigure: Reconfigure,
-        call: Call,
+        self, host: OverlayNetworks, attaching: Attaching, addresses: AllocatedAddresses,
+        reconfigure: Reconfigure, call: Call,
     ) -> None:  # fmt: skip
-        self._attaching, self._addresses = attaching, addresses
+        self._host, self._attaching, self._addresses = host, attaching, addresses
         self._reconfigure, self._call = reconfigure, call
 
     def expose(self, request: ExposeRequest) -> list[str]:
-        """The host's address on network weave, with its length.
+        """The host's addresses by it, with lengths, besides those that it has already.
 
-        Conflict: the address is in use.  InvalidSpec: it is not of the network's subnet, or
-        several are requested: the host has one in each subnet.
+        InUse: a container, or another host, has one.  All of them or none.
         """
         requests = parse(request.addresses) or parse(["net:default"])
-        lane = self._attaching.default()
-        subnet = cast(IPv4Network, lane.config.subnets[0].cidr)
-        if len(requests) > 1:
-            raise InvalidSpec(
-                f"this host can have one address on network {lane.record.spec.name}: give one"
-            )
-        (wanted,) = requests
-        inside = (
-            wanted.interface.ip in subnet if isinstance(wanted, ThisAddress)
-            else wanted.subnet is None or wanted.subnet.subnet_of(subnet)
-        )  # fmt: skip
-        if not inside:
-            raise InvalidSpec(
-                f"{wanted} is not of {subnet}, the subnet of network {lane.record.spec.name}: "
-                "this host can have an address of that"
-            )
         for name in request.names:
             _check_name(name)
-        have = [IPv4Interface(text) for text in host_addresses(lane)]
-        ((_, met),) = assigned([_within(wanted, subnet)], have, subnet)
-        options = {"expose": "true", "masquerade": str(not request.without_masquerade).lower()}
-        id = lane.record.id
+        lane = self._attaching.default()
+        masquerade = str(not request.without_masquerade).lower()
         try:
-            with self._addresses.holding(id, EXPOSED):
-                got = met or self._get(id, _within(wanted, subnet), subnet)
-                self._reconfigure(id, options, gateway=str(got.ip))
+            with self._addresses.holding(lane.record.id, EXPOSED):
+                found = [self._get(lane, each) for each in requests]
+                have = _have(lane)
+                self._set(lane, [*have, *(a for a in found if a not in have)], masquerade)
         finally:
+            self._host.tidy()
             self._addresses.notify_changed()
         for name in request.names:
             self._call(verbs.DnsAdd(
-                name=name, addresses=(str(got.ip),), network=id, container=EXPOSED
+                name=name, addresses=tuple(str(a.ip) for a in found), network=lane.record.id,
+                container=EXPOSED,
             ))  # fmt: skip
-        return [f"{got.ip}/{subnet.prefixlen}"]
+        return [*map(str, found)]
 
-    def _get(self, network: str, wanted: object, subnet: IPv4Network) -> IPv4Interface:
+    def _get(self, lane: OverlayNetwork, wanted: AddressRequest) -> IPv4Interface:
+        """One that the host has already, or by now."""
+        subnet, id = _subnet(lane), lane.record.id
+        ((_, met),) = assigned([wanted], _have(lane), subnet)
+        if met is not None:
+            return met
         if isinstance(wanted, ThisAddress):
-            self._addresses.claim(network, wanted.interface, EXPOSED)
-            return wanted.interface
-        asked = getattr(wanted, "subnet", None) or subnet
-        found = self._addresses.allocate(network, asked, EXPOSED)
-        if found is None:
-            raise NotFound("the weave overlay was stopped meanwhile: netkit weave launch")
-        return found
+            got = wanted.interface
+            for have in _have(lane):
+                if have.ip == got.ip:
+                    return have  # with another length
+            self._addresses.claim(id, got, EXPOSED)
+        else:
+            given = self._addresses.allocate(id, wanted.subnet or subnet, EXPOSED)
+            if given is None:
+                raise NotFound(ABSENT)
+            got = given
+        if got.ip in subnet:
+            got = IPv4Interface((got.ip, subnet.prefixlen))
+        self._host.reserve_for_host(id, got.ip)
+        return got
+
+    def _set(self, lane: OverlayNetwork, have: Sequence[IPv4Interface], masquerade: str) -> None:
+        """Have the host have these addresses on the network, and no others."""
+        subnet = _subnet(lane)
+        gateways = [a for a in have if a.ip in subnet]
+        kept = [a for a in gateways if lane.config.subnets[0].gateway == a.ip]
+        gateway = next(iter([*kept, *gateways]), None)
+        options = {
+            "expose": str(gateway is not None).lower(),
+            "addresses": ",".join(str(a) for a in have if a != gateway),
+        }
+        if masquerade:
+            options["masquerade"] = masquerade
+        address = str(gateway.ip) if gateway is not None else ""
+        self._reconfigure(lane.record.id, options, gateway=address)
 
     def hide(self, request: HideRequest) -> list[str]:
         """The addresses that the host has lost.  NotFound: it has not that one."""
         requests = parse(request.addresses)
         lane = self._attaching.default()
-        subnet = cast(IPv4Network, lane.config.subnets[0].cidr)
-        have = [IPv4Interface(text) for text in host_addresses(lane)]
-        for wanted, met in assigned([_within(r, subnet) for r in requests], have, subnet):
+        have = _have(lane)
+        lost = have if not requests else []
+        for wanted in requests:
+            ((_, met),) = assigned([_as_there(wanted, have)], have, _subnet(lane))
             if met is None:
                 raise NotFound(f"this host has no address {wanted} on the overlay")
+            lost.append(met)
         if not have:
             return []
-        self._reconfigure(lane.record.id, {"expose": "false"})
-        self._addresses.notify_changed()
+        try:
+            self._set(lane, [a for a in have if a not in lost], "")
+        finally:
+            self._host.tidy()
+            self._addresses.notify_changed()
         with suppress(NotFound):  # it had none
-            self._call(verbs.DnsRemove(container=EXPOSED, network=lane.record.id))
-        return [str(each) for each in have]
+            self._call(verbs.DnsRemove(
+                container=EXPOSED, network=lane.record.id,
+                addresses=tuple(str(a.ip) for a in lost),
+            ))  # fmt: skip
+        return [str(each) for each in dict.fromkeys(lost)]
 
 
 class Naming:
@@ -170,11 +191,19 @@ class Naming:
         )  # fmt: skip
 
 
-def _within(wanted: Any, subnet: IPv4Network) -> Any:
-    """An address with the length that it has on the network."""
-    if not isinstance(wanted, ThisAddress):
-        return wanted
-    return ThisAddress(IPv4Interface((wanted.interface.ip, subnet.prefixlen)))
+def _have(lane: OverlayNetwork) -> list[IPv4Interface]:
+    return [cast(IPv4Interface, a) for a in lane.ports.host_addresses]
+
+
+def _subnet(lane: OverlayNetwork) -> IPv4Network:
+    return cast(IPv4Network, lane.config.subnets[0].cidr)
+
+
+def _as_there(wanted: AddressRequest, have: Sequence[IPv4Interface]) -> AddressRequest:
+    """An address with the length that it has."""
+    if isinstance(wanted, ThisAddress):
+        return next((ThisAddress(a) for a in have if a.ip == wanted.interface.ip), wanted)
+    return wanted
 
 
 def _addresses(texts: Sequence[str]) -> tuple[str, ...]:

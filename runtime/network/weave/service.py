@@ -73,11 +73,14 @@ class WeaveService:
         addresses.connect(host, self.following.notify, lambda: self.following.unable)
         self._containers = containers
         self._attaching = Attaching(host, containers)
-        self._exposing = Exposing(self._attaching, addresses, networks.reconfigure, self.call)
+        self._exposing = Exposing(
+            host, self._attaching, addresses, networks.reconfigure, self.call
+        )
         self._naming = Naming(host, self._attaching, containers, self.call)
         self.ps = self._attaching.ps
 
     def start(self) -> None:
+        self._host.tidy()
         if self._overlay.launched:
             self._follow()
         else:

@@ -202,6 +202,37 @@ def lane(controller: Controller) -> str:
     return id
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("10.0.0.1", "use A.B.C.D/LENGTH"),
+        ("10.0.0.1/24,x", "'x'"),
+        ("10.0.0.1/255.0.0.0", "use A.B.C.D/LENGTH"),
+        ("10.0.0.1/24 10.0.0.1/8", "an address twice"),
+        (",".join(f"10.0.0.{n}/24" for n in range(1, 9)), "8 addresses: 7 at most"),
+    ],
+)
+def test_addresses_of_the_host_are_checked(text: str, words: str) -> None:
+    with pytest.raises(InvalidSpec, match=words):
+        Weave().parse({"addresses": text})
+
+
+def test_the_host_takes_frames_where_it_has_an_address(
+    bench: Bench, controller: Controller
+) -> None:
+    spec = NetworkSpec(name="lane", driver="weave", subnets=(SubnetSpec(subnet=str(CIDR)),))
+    id = controller.create(spec)[0].id
+    assert (bench.addresses(), bench.closed()) == ([], 2)
+    controller.reconfigure(id, {"addresses": "192.168.1.250/24,10.32.0.9/16"})
+    assert sorted(bench.addresses()) == ["10.32.0.9/16", "192.168.1.250/24"]
+    assert bench.closed() == 0
+    ports = controller.overlay(id)
+    assert ports is not None
+    assert [str(a) for a in ports.host_addresses] == ["192.168.1.250/24", "10.32.0.9/16"]
+    controller.reconfigure(id, {"addresses": ""})
+    assert (bench.addresses(), bench.closed()) == ([], 2)
+
+
 def test_it_tells_where_frames_leave_for_other_hosts(controller: Controller, lane: str) -> None:
     ports = controller.overlay(lane)
     assert ports is not None
