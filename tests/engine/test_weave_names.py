@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -121,9 +120,7 @@ def test_names_and_rules_go_with_the_other_host_and_come_back(hosts: Pair) -> No
     assert '"Name":"h2"' in shown
     os.kill(second.pid, signal.SIGSTOP)
     try:
-        begin = time.monotonic()
         eventually(lambda: not asked(first, "one", "two.weave.local"))
-        assert time.monotonic() - begin < 30
         assert '"Name":"h2"' not in first.engine.out("network", "inspect", "weave")
     finally:
         os.kill(second.pid, signal.SIGCONT)
