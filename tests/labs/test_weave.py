@@ -150,6 +150,20 @@ def test_a_long_transfer_goes_by_relay(lab: RunningLab) -> None:
     assert lab.three.run("md5sum", "/tmp/long").split()[0] == wanted
 
 
+@MESH
+def test_a_trace_says_who_relays(lab: RunningLab) -> None:
+    eventually(lambda: "relay by h2" in connections(lab.h1))
+    for source, target, host in ((lab.one, lab.three, "h3"), (lab.three, lab.one, "h1")):
+        eventually(lambda: page(source, target.ip))  # noqa: B023  called at once
+        found = lab.trace(source.name, target.name, "tcp/80")
+        assert found.code == "delivered", found
+        ways = [s.why for s in found.request if s.what == "overlay"]
+        assert ways[0] == f"relay to {host}, by way of h2, sealed; no direct session"
+    direct = lab.trace("one", "two", "tcp/80")
+    assert direct.code == "delivered"
+    assert any("sleeve to h2 (10.0.1.2), udp/6783, sealed; " in s.why for s in direct.request)
+
+
 # weave-nat
 
 
@@ -169,6 +183,13 @@ def seen_at(lab: RunningLab) -> str:
     """Where h1 has h2, as host and port."""
     found = [line.split() for line in connections(lab.h1).splitlines() if "established" in line]
     return found[0][1] if found else ""
+
+
+@NAT
+def test_a_trace_goes_through_the_router(lab: RunningLab) -> None:
+    for source, target in ((lab.one, lab.two), (lab.two, lab.one)):
+        eventually(lambda: page(source, target.ip))  # noqa: B023  called at once
+        assert lab.trace(source.name, target.name, "tcp/80").code == "delivered"
 
 
 @NAT
