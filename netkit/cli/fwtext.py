@@ -114,6 +114,8 @@ def _others(n: Json) -> str:
     if n["Internal"]:
         return f"no host outside {n['Name']} (internal){behind}"
     match n["Mode"]:
+        case "isolated":
+            return f"by {n['Name']}: no host, as this one has no address on it{behind}"
         case "routed":
             return f"by {n['Name']}: published ports at {n['Address']} (routed){behind}"
         case "nat-unprotected":
@@ -129,6 +131,8 @@ def _behind(n: Json) -> str:
     ports = ", ".join(n["Strangers"])
     if not ports or (n["Filtered"] and not n["Icc"]):
         return ""
+    if n.get("Overlay"):
+        return f"; but containers of {n['Name']} on other hosts do, on all ports, as neighbours"
     return f"; but hosts behind {ports} of {n['Link']} reach all ports there, as neighbours"
 
 

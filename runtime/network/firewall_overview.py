@@ -77,7 +77,7 @@ class Overview:
 
     def _network(self, e: EndpointRecord, record: NetworkRecord) -> dict[str, Any]:
         """`Strangers`: ports of its bridge that are not of netkit's containers; rules apply to
-        their traffic if bridged frames are `Filtered`."""
+        their traffic if bridged frames are `Filtered`.  `Overlay`: they lead to other hosts."""
         policy = self._networks.policy(record.id)
         link = policy.link if policy else ""
         seen = self._facts.interfaces.get(link)
@@ -90,6 +90,7 @@ class Overview:
             "Mode": policy.mode if policy and policy.mode != "internal" else "nat",
             "Link": link,
             "Strangers": self._facts.strangers(link),
+            "Overlay": self._networks.overlay(record.id) is not None,
             "Filtered": bool(seen and seen.filtered),
             "Trusted": list(policy.trusted) if policy and policy.translates else [],
         }

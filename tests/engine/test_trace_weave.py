@@ -165,13 +165,20 @@ def test_what_a_container_may_not_send_does_not_leave_its_host(pair: Pair) -> No
 
 
 def test_a_rule_that_drops_holds_for_other_hosts_and_for_neighbours(pair: Pair) -> None:
-    for source, name in (("one", ONE), ("three", THREE)):
-        engine = pair.second.engine
-        rule = engine.netkit("fw", "drop", "--src", name, "--to", "two").stdout.strip()
+    engine = pair.second.engine
+    explain = ("fw", "explain", "one", "two", "80")
+    eventually(lambda: engine.netkit(*explain, check=False).returncode == 0)  # it knows the name
+    for source, written in (("one", "one"), ("one", ONE), ("three", "three")):
+        rule = engine.netkit("fw", "drop", "--src", written, "--to", "two").stdout.strip()
         found = pair.agrees("access-rule", source)
         assert found["fix"] == f"netkit fw rm {rule[:12]}", found
+        asked = engine.netkit("fw", "explain", source, "two", "80", check=False)
+        assert "DROPPED: dropped by rule 1 of filter DOCKER-ACCESS" in asked.stdout
         engine.netkit("fw", "rm", rule)
         pair.agrees("delivered", source)
+    there = engine.netkit("fw", "explain", "two", "one", "80", check=False)
+    assert "to the overlay's other hosts by wv-" in there.stdout, there
+    assert "but containers of weave on other hosts do" in engine.netkit("fw", "show").stdout
 
 
 def test_what_is_wrong_with_the_overlay_is_found_and_a_host_without_it_named(pair: Pair) -> None:

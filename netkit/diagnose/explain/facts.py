@@ -150,6 +150,7 @@ class Facts:
     access: Mapping[str, str] = field(default_factory=dict)  # ids of access rules by digest of ours
     policy_routing: bool = False  # there are `ip rule`s other than the kernel's own three
     guards: Mapping[str, Guard] = field(default_factory=dict)  # by bridge port
+    overlays: frozenset[str] = frozenset()  # bridges of networks that are on other hosts, too
     layer2: str = ""  # other rules on frames (ebtables, nft bridge) that are not evaluated here
 
     @cached_property

@@ -53,6 +53,7 @@ class Party:
     gateway: IPv4Address | None = None
     forced: bool = False  # a container that hands its packets to the host, come what may
     behind: str = ""  # the container that Open vSwitch takes it to, as far as is known here
+    overlay: bool = False  # it goes on to another host over an overlay
 
     def __str__(self) -> str:
         match self.kind:
@@ -60,6 +61,8 @@ class Party:
                 return "the host"
             case "container":
                 return f"container {self.name}"
+        if self.overlay:
+            return f"the overlay's other hosts by {self.iface} (the rest of the way: net trace)"
         if self.behind:
             by = f"{self.iface} of Open vSwitch (its flows: net trace)"
             return f"container {self.behind} by {by}"
@@ -195,7 +198,7 @@ class Journey:
             packet = through(self.trail, "forward", packet)
             packet = through(self.trail, "postrouting", replace(packet, iif=""))
         if found is None:
-            party = Party(kind="outside", iface=bridge.name, gateway=near)
+            party = self._beyond(bridge.name, near)
             return self._arrived(party, packet)
         return self._handed(found.container, found.place, packet)
 
@@ -282,11 +285,15 @@ class Journey:
             return self._handed(found.container, found.place, packet)
         if interface.bridge and not self.facts.strangers(interface.name):
             raise Ended("no-neighbour", f"no host on {interface.name} has address {near}")
-        party = Party(
-            kind="outside", iface=interface.name, gateway=path.gateway,
-            behind=self.facts.switched(near),
+        return self._arrived(self._beyond(interface.name, path.gateway, near), packet)
+
+    def _beyond(
+        self, iface: str, gateway: IPv4Address | None, near: IPv4Address | None = None
+    ) -> Party:
+        return Party(
+            kind="outside", iface=iface, gateway=gateway, overlay=iface in self.facts.overlays,
+            behind=self.facts.switched(near) if near else "",
         )  # fmt: skip
-        return self._arrived(party, packet)
 
     # -- where packets end -----------------------------------------------------------
 

@@ -83,6 +83,7 @@ def look(
             layouts=tuple(layouts),
             policy_routing=fib.rules(session.netlink(HOST)) > OWN_RULES,
             guards={**locks, **watched},
+            overlays=frozenset(n.overlay.bridge for n in networks if n.overlay is not None),
             layer2=", ".join(layer2(rules.bridged, known)) if rules.bridged else "",
         )
 

@@ -32,6 +32,12 @@ def test_who_else_reaches_a_container_depends_on_what_is_in_its_bridge() -> None
     assert "only from eth1 (trusted)" in shown(Trusted=["eth1"])
 
 
+def test_containers_of_other_hosts_are_neighbours_on_an_overlay() -> None:
+    text = shown(Name="lane", Strangers=["wx-1", "wt-1"], Overlay=True, Mode="isolated")
+    assert "by lane: no host, as this one has no address on it; but containers of lane on" in text
+    assert "hosts behind" not in text
+
+
 def test_without_rules_nothing_is_promised() -> None:
     text = shown(enforced=False)
     assert "nothing leads from there to 80/tcp" in text
