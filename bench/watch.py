@@ -49,6 +49,10 @@ DRIVERS: Mapping[str, tuple[str, ...]] = {
         "--ip-range", "10.77.0.128/26",
     ),
     "ovs": ("--driver", "ovs", "--subnet", "10.64.0.0/24"),
+    "weave": (
+        "--driver", "weave", "-o", "expose=true", "--subnet", "10.65.0.0/24", "--gateway",
+        "10.65.0.1",
+    ),
 }  # fmt: skip
 
 # In the host, or in the container where the word before is "c:".
@@ -58,8 +62,8 @@ CHANGES = (
     "link set {pair} mtu 1280", "link set {pair} name foo", "link set {pair} netns {elsewhere}",
     "addr del {gateway} dev {bridge}", "route del {subnet} dev {bridge}",
     "c: addr del {address} dev eth0", "c: route del default", "c: link set eth0 name foo",
-    "link set {bridge} down", "link set {bridge} mtu 1400", "link set {bridge} name foo",
-    "link del {bridge}",
+    "link set {bridge} down", "link set {bridge} mtu 1390", "link set {bridge} name foo",
+    "link del {tap}", "link del {vxlan}", "link set {vxlan} nomaster", "link del {bridge}",
 )  # fmt: skip
 
 
@@ -179,12 +183,14 @@ def places(town: Town, network: str, container: str) -> dict[str, str]:
     options = about["Options"] or {}
     bridge = options.get("com.docker.network.bridge.name") or {
         "bridge": f"br-{about['Id'][:12]}", "lan": "br-eth0", "ovs": f"nko{about['Id'][:12]}",
+        "weave": f"wv-{about['Id'][:12]}",
     }[about["Driver"]]  # fmt: skip
     gateway = IPv4Interface(f"{found['Gateway']}/{found['IPPrefixLen']}")
     return {
         "pair": pair, "bridge": bridge, "gateway": str(gateway), "subnet": str(gateway.network),
         "address": f"{found['IPAddress']}/{found['IPPrefixLen']}", "elsewhere": town.elsewhere,
-        "sandbox": settings["SandboxKey"],
+        "sandbox": settings["SandboxKey"], "tap": f"wt-{about['Id'][:12]}",
+        "vxlan": f"wx-{about['Id'][:12]}",
     }  # fmt: skip
 
 
@@ -192,8 +198,11 @@ def applies(driver: str, change: str) -> bool:
     """Is this netkit's to repair, and possible?
 
     A bridge of the administrator's is as he wants it.  Of a lan the addresses and routes of the
-    bridge are the host's own.  In the userspace datapath a port has no master.
+    bridge are the host's own.  In the userspace datapath a port has no master.  Weave alone has ports
+    to other hosts.
     """
+    if "{tap}" in change or "{vxlan}" in change:
+        return driver == "weave"
     match driver:
         case "br0 of the admin":
             return "set {bridge}" not in change

@@ -69,14 +69,12 @@ def look(
     with Session(home, Tally()) as session:
         links = _links(session, HOST)
         locks, addresses = _locks(session, links), _addresses(session)
+        inside = _containers(session, links, endpoints, names, switched, namespace)
         return Facts(
             interfaces={i.name: i for i in _interfaces(session, links, addresses, locks)},
             routes=tuple(_paths(session, HOST, links)),
             rules=RuleSet.of(_chains(rules, _sets(session, rules))),
-            containers={
-                c.name: c
-                for c in _containers(session, links, endpoints, names, switched, namespace)
-            },
+            containers={c.name: c for c in inside},
             networks={id[:12]: name for id, name in names.items()},
             ports=tuple(_published(endpoints)),
             access=access,
