@@ -198,8 +198,8 @@ def applies(driver: str, change: str) -> bool:
     """Is this netkit's to repair, and possible?
 
     A bridge of the administrator's is as he wants it.  Of a lan the addresses and routes of the
-    bridge are the host's own.  In the userspace datapath a port has no master.  Ports to other hosts
-    are weave's only.
+    bridge are the host's own.  In the userspace datapath a port has no master.
+    Only weave has ports to other hosts.
     """
     if "{tap}" in change or "{vxlan}" in change:
         return driver == "weave"
