@@ -24,7 +24,7 @@ def lines(found: Json) -> Iterator[str]:
 
 
 def _container(c: Json, *, enforced: bool) -> Iterator[str]:
-    where = ", ".join(f"{n['Address'] or 'no address'} on {n['Name']}" for n in c["Networks"])
+    where = ", ".join(f"{_addresses(n)} on {n['Name']}" for n in c["Networks"])
     yield f"{c['Name']} ({where or _elsewhere(c)})"
     if c["Mode"] == "host":
         yield _line("host", "shares the host's network: the host's own firewall counts")
@@ -49,6 +49,11 @@ def _container(c: Json, *, enforced: bool) -> Iterator[str]:
     else:
         yield from _block("neighbours", [_unruled_neighbours(n) for n in linked])
         yield from _block("others", [_unruled(n) for n in linked])
+
+
+def _addresses(network: Json) -> str:
+    all_of_them = network.get("Addresses") or [network["Address"]]
+    return " and ".join(filter(None, all_of_them)) or "no address"
 
 
 def _opened(rules: Sequence[Json]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from netkit.diagnose.explain.facts import Facts
 from netkit.errors import KernelError
 from netkit.network.api import Networks
+from netkit.network.published_ports import reached_at
 from netkit.store import LeftOut
 from runtime.network import foreign_rules
 
@@ -42,9 +43,7 @@ def _to(target: str | None) -> str:
 def taken(networks: Networks, look: Callable[[], Facts]) -> list[str]:
     """Rules of other tools that may take the packets of a published port."""
     ports = [
-        foreign_rules.Port(
-            e.owner_name, p.proto, p.host_ip, p.host_port, e.address.partition("/")[0]
-        )
+        foreign_rules.Port(e.owner_name, p.proto, p.host_ip, p.host_port, str(reached_at(e)))
         for e in networks.endpoints()
         for p in e.ports
         if p.host_port

@@ -9,6 +9,7 @@ from typing import Any
 from netkit.diagnose.explain.facts import Facts
 from netkit.model import Rule
 from netkit.network.api import Networks
+from netkit.network.published_ports import reached_at
 from netkit.spec import EndpointRecord, NetworkRecord
 from runtime.container.links import of as links_of
 from runtime.container.model import Container
@@ -58,9 +59,9 @@ class Overview:
         homes = []
         for e in endpoints:
             policy = self._networks.policy(e.network)
-            address = ip_interface(e.address).ip if e.address else None
-            if policy is not None and isinstance(address, IPv4Address):
-                homes.append(foreign_rules.Home(address, policy.link))
+            for address in (ip_interface(a).ip for a in e.addresses):
+                if policy is not None and isinstance(address, IPv4Address):
+                    homes.append(foreign_rules.Home(address, policy.link))
         published = {p.host_port for e in endpoints for p in e.ports if p.host_port}
         rules = self._facts.rules
         if not homes or not foreign_rules.concerning(rules, homes, published):
@@ -84,7 +85,8 @@ class Overview:
         return {
             "Name": record.spec.name,
             "Driver": record.spec.driver,
-            "Address": e.address.partition("/")[0],
+            "Address": str(reached_at(e)) if e.address else "",
+            "Addresses": [a.partition("/")[0] for a in e.addresses],
             "Internal": record.spec.internal,
             "Icc": policy is None or policy.icc,
             "Mode": policy.mode if policy and policy.mode != "internal" else "nat",

@@ -114,6 +114,21 @@ def test_netkit_s_own_way_is_the_name_with_addresses(engine: Engine, lane: str) 
     assert reaches(engine, "two", "192.168.1.2")
 
 
+def test_rules_about_a_container_hold_at_all_of_its_addresses(engine: Engine, lane: str) -> None:
+    both = f"name={lane},driver-opt={OPTION}=10.35.0.9/24 192.168.1.2/24"
+    engine.sleeper("--network", both, name="one")
+    engine.sleeper("--network", f"name={lane},driver-opt={OPTION}=10.35.0.8/24 192.168.1.3/24",
+                   name="two")  # fmt: skip
+    for address in ("10.35.0.9", "192.168.1.2"):
+        assert reaches(engine, "two", address)
+    engine.netkit("fw", "drop", "--src", "two", "--to", "one")
+    for address in ("10.35.0.9", "192.168.1.2"):
+        ping = ("exec", "two", "ping", "-c1", "-W1", address)
+        assert engine.docker(*ping, check=False).returncode == 1
+    assert "one (10.35.0.9 and 192.168.1.2 on lane)" in engine.netkit("fw", "show", "one").stdout
+    assert engine.netkit("fw", "check", check=False).returncode == 0
+
+
 class Flow:
     """A TCP connection, over which a line goes at once, and another one when it is asked."""
 

@@ -38,6 +38,12 @@ def test_containers_of_other_hosts_are_neighbours_on_an_overlay() -> None:
     assert "hosts behind" not in text
 
 
+def test_all_addresses_of_a_container_are_shown() -> None:
+    both = shown(Addresses=["172.20.1.2", "192.168.1.2"])
+    assert "web (172.20.1.2 and 192.168.1.2 on one)" in both
+    assert "web (172.20.1.2 on one)" in shown()
+
+
 def test_without_rules_nothing_is_promised() -> None:
     text = shown(enforced=False)
     assert "nothing leads from there to 80/tcp" in text

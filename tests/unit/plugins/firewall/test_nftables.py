@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv6Network, ip_interface, ip_network
 from itertools import product
 
 import pytest
@@ -488,3 +488,24 @@ def test_the_order_of_ports_is_no_matter(ports: list[PortMapping]) -> None:
 def test_the_table_is_one_and_bears_its_mark() -> None:
     (table,) = [r for r in FW.setup("netkit:e:global") if isinstance(r, NftTable)]
     assert (table.name, table.owner) == ("netkit", "netkit:e:global")
+
+
+@pytest.mark.parametrize("icc", [True, False])
+def test_rules_are_about_all_addresses_of_an_endpoint(icc: bool) -> None:
+    other = ip_interface("192.168.1.2/24")
+    rules = [
+        access("drop", "10.9.0.0/16"),
+        access("accept", "10.9.0.7/32", id="22", mac="02:42:00:00:00:07"),
+        access("accept", "10.9.0.8/32", id="33", link=True, proto="tcp", first=80),
+    ]
+
+    def named(address: str, several: bool) -> int:
+        ep = replace(EP, addresses=(*EP.addresses, other)) if several else EP
+        made = [*FW.endpoint(NET, policy(icc=icc), ep, [port(80, 8080)], rules)]
+        keys = [r.key_fields for r in made if isinstance(r, NftElement)]
+        return sum(address in key for key in keys)
+
+    first = str(EP.inside)
+    assert named(first, several=True) == named(first, several=False)
+    # Ports are published at the first one alone.
+    assert named("192.168.1.2", several=True) == named(first, several=False) - 1
