@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from netkit.dns.zones import Published
+from netkit.errors import NetkitError
 from netkit.locks import KeyedLocks
 from netkit.network.context import NetworkContext
 from netkit.network.policy_sync import PolicySync
-from netkit.network.remote import RemoteHost, RemoteState
+from netkit.network.remote import RemoteContainer, RemoteHost, RemoteState
 
 NOTHING = RemoteState()
 
@@ -27,6 +28,7 @@ class OverlayMembers:
         self._locks = locks
         self._policy_sync = policy_sync
         self._published: dict[str, tuple[RemoteState, tuple[Published, ...]]] = {}
+        self._due: dict[str, set[RemoteContainer]] = {}  # whose rules may have to change
 
     def networks(self) -> list[str]:
         """Ids of this host's networks that are an overlay's."""
@@ -36,25 +38,40 @@ class OverlayMembers:
     def update(self, states: Mapping[str, RemoteState]) -> None:
         """These are all, by network id: what is not in it is nowhere else.
 
-        What is the same as before costs no write.
+        What is the same as before costs no write.  KernelError: access rules could not be changed;
+        they are with the next call.
         """
         networks = self.networks()
+        failed: list[NetkitError] = []
         for network in networks:
-            self._set(network, states.get(network, NOTHING))
+            try:
+                self._set(network, states.get(network, NOTHING))
+            except NetkitError as error:
+                failed.append(error)
         for removed in self._published.keys() - set(networks):
             self._published.pop(removed, None)
+            self._due.pop(removed, None)
+        if failed:
+            raise failed[0]
 
     def _set(self, network: str, state: RemoteState) -> None:
         p = self._p
         with self._locks.hold(network):
             before = p.registry.remote_state.of(network)
-            if state == before or not p.registry.exists(network):
+            if not p.registry.exists(network):
                 return
-            p.registry.remote_state.put(network, state)
-        p.names.refresh(network)
-        changed = {*before.neighbours} ^ {*state.neighbours}
-        records = [n.record() for n in sorted(changed, key=lambda n: n.id)]
-        self._policy_sync.endpoints_changed(records, own=False)
+            if state != before:
+                p.registry.remote_state.put(network, state)
+                due = self._due.setdefault(network, set())
+                due |= {*before.neighbours} ^ {*state.neighbours}
+        if network not in self._due:
+            return
+        records = [n.record() for n in sorted(self._due[network], key=lambda n: n.id)]
+        try:
+            self._policy_sync.endpoints_changed(records, own=False)
+        finally:
+            p.names.refresh(network)  # after the rules: who is found by name is subject to them
+        del self._due[network]
 
     def hosts(self, network: str) -> tuple[RemoteHost, ...]:
         """Those with containers on a network."""

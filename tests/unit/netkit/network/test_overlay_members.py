@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from netkit.dns.zones import Published
+from netkit.errors import KernelError
 from netkit.model import Rule
 from netkit.network.access import AccessRule
 from netkit.network.config import NetworkConfig
@@ -92,6 +93,27 @@ def test_what_is_known_stays_when_netkitd_is_killed_and_goes_with_the_network(
     assert bench.net.global_networks.remote_endpoints() == []
     bench.net.overlay_members.update({lane.id: state(lane.id)})
     assert bench.net.global_networks.remote_endpoints() == []
+
+
+def test_rules_that_could_not_be_changed_are_with_the_next_update(
+    bench: OverlayBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = bench.network("lane")
+    bench.net.open(box(), [on(lane)], [])
+    theirs = container(lane.id).sandbox
+    bench.net.add_access_rule(AccessRule(verdict="drop", source=theirs, target=box().id))
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.inline, "converge", _jammed)
+        with pytest.raises(KernelError, match="jammed"):
+            bench.net.overlay_members.update({lane.id: state(lane.id)})
+    assert "10.32.0.77/32" not in sources(bench)
+    assert bench.names_seen.refreshed == [lane.id]
+    bench.net.overlay_members.update({lane.id: state(lane.id)})
+    assert "10.32.0.77/32" in sources(bench)
+
+
+def _jammed(*_: object) -> None:
+    raise KernelError("jammed")
 
 
 def test_what_is_the_same_is_not_written_again(
