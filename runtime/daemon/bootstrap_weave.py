@@ -19,4 +19,5 @@ def build_weave_service(
         addresses, networks, controller.overlay_networks, containers, host_routes, members
     )
     controller.on_change = made.following.notify
+    networks.kept = made.keeps
     return made

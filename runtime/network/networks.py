@@ -38,6 +38,7 @@ class NetworksService:
         self._events = events
         self._peers = peers
         self._defaults = defaults
+        self.kept: Callable[[NetworkRecord], bool] = lambda _: False  # `prune` leaves these
 
     def create(self, spec: NetworkSpec) -> CreatedNetwork:
         if defaults := self._defaults.get(spec.driver):
@@ -103,7 +104,9 @@ class NetworksService:
         stay: dict[str, list[str]] = {}  # why, and which
         silent = ""  # error of an unreachable cluster: waited for once, local networks first
         for record in sorted(self._service.all(), key=_shared):
-            if record.builtin or not pruning.matches(record.created, record.spec.labels):
+            if record.builtin or self.kept(record):
+                continue
+            if not pruning.matches(record.created, record.spec.labels):
                 continue
             if self._service.endpoints(network=record.id):
                 continue

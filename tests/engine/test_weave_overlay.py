@@ -218,7 +218,9 @@ def test_kills_cost_no_packet_and_everything_is_as_before(hosts: tuple[Host, Hos
         os.kill(first.pid, signal.SIGKILL)
         eventually(lambda: first.status["Running"])
         second.engine.restart()
+        assert second.engine.stop() == 0
         assert second.pid == victim
+        second.engine.restart()
         os.kill(victim, signal.SIGKILL)
         eventually(lambda: second.status["Running"])
         eventually(lambda: all(host.ways() == ["fastdp"] for host in hosts))

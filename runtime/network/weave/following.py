@@ -113,7 +113,8 @@ class Following:
                 well = self._turn()
             except NetkitError as error:
                 self._note({"the process": str(error)}, {"the process"})
-                pause = AGAIN if self._channel is None else 0.0  # it ran, and is started at once
+                if self._channel is not None and self._channel.closed:
+                    pause = 0.0  # it ran until now, and is started at once
                 self._drop()
                 well = False
             if well:

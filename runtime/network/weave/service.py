@@ -96,6 +96,10 @@ class WeaveService:
         self._members.stop()
         self._members.clear()
 
+    def keeps(self, record: NetworkRecord) -> bool:
+        """Whether it is the network that `launch` made, which containers may join any time."""
+        return launching.LABEL in record.spec.labels and self._overlay.launched
+
     def close(self) -> None:
         """Stop following; the process runs on, and so do connections between containers."""
         self.following.stop()

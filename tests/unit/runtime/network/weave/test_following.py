@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from netkit.errors import NetkitError
 from netkit.overlay import verbs
 from runtime.network.weave.desired import Desired
-from runtime.network.weave.following import FEW, differences
+from runtime.network.weave.following import AGAIN, FEW, differences
 from tests.unit.runtime.network.weave.host_bench import HostBench, box, eventually
 
 
@@ -88,6 +90,22 @@ def test_why_a_process_cannot_be_started_is_known_until_it_is(bench: HostBench) 
     bench.process.fails = ""
     assert bench.following.settle()
     assert (bench.following.unable, bench.following.problems) == ("", {})
+
+
+@pytest.mark.slow
+def test_a_comparison_that_fails_is_not_repeated_without_a_pause(bench: HostBench) -> None:
+    calls: list[float] = []
+
+    def fails(channel: object, fresh: bool) -> dict[str, str]:
+        calls.append(time.monotonic())
+        if len(calls) < 3:
+            raise NetkitError("this verb is not known")
+        return {}
+
+    bench.following.on_sync.append(fails)
+    bench.following.start()
+    assert bench.following.settle()
+    assert calls[2] - calls[0] > AGAIN
 
 
 def test_there_is_no_thread_before_and_after(bench: HostBench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,8 @@ from netkit.network.overlay_networks import OverlayNetworks
 from netkit.network.remote import RemoteState
 from netkit.overlay import verbs
 from netkit.spec import NetworkSpec
+from runtime.events import Events
+from runtime.network.networks import NetworksService
 from runtime.network.weave.launching import HostRoute
 from runtime.network.weave.remote_members import RemoteMembers
 from runtime.network.weave.requests import (
@@ -58,6 +60,11 @@ class ServiceBench(HostBench):
     @property
     def process_names(self) -> list[tuple[str, ...]]:
         return [(v.name, *v.addresses, v.container) for v in self.process.of(verbs.DnsAdd)]
+
+
+class Emitted:
+    def emit(self, *what: object) -> None:
+        """To nobody."""
 
 
 @pytest.fixture
@@ -164,6 +171,16 @@ def test_a_reset_takes_containers_off_the_network_and_removes_it(bench: ServiceB
     assert c.networks == {}
     assert not bench.process.launched
     bench.weave.reset()
+
+
+def test_a_prune_leaves_the_network_while_the_overlay_is_launched(bench: ServiceBench) -> None:
+    bench.launch()
+    bench.network("lane", "10.90.0.0/24")
+    networks = NetworksService(bench.net, cast(Events, Emitted()))
+    networks.kept = bench.weave.keeps
+    assert networks.prune({}).names == ["lane"]
+    bench.weave.stop()
+    assert networks.prune({}).names == ["weave"]
 
 
 def test_a_container_gets_addresses_and_loses_them(bench: ServiceBench) -> None:
