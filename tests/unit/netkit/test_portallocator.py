@@ -15,8 +15,9 @@ from netkit.errors import Conflict, InvalidSpec, NotSupported
 from netkit.kernel import port_holders
 from netkit.portallocator import PortAllocator, local_port_range, reserved_ports, with_host_address
 from netkit.spec import PortSpec
+from tests.unit.parallel import RUN
 
-NET = f"127.55.{os.getpid() % 251 + 1}"  # tests may run beside tests
+NET = f"127.55.{RUN + 1}"
 IP, IP2 = f"{NET}.1", f"{NET}.2"
 LOW = 21300
 INSIDE = "172.17.0.2"

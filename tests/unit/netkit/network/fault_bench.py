@@ -5,7 +5,6 @@ The points of a use case are found by numbers: one run for each, until one has n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
@@ -28,6 +27,7 @@ from netkit.testing.kernel import FakeKernel, Inline
 from plugins.firewall.iptables import Iptables
 from plugins.weave.driver import Weave
 from tests.unit.netkit.network.test_controller import DRIVERS, Bench, RecordedNames, box, on, tcp
+from tests.unit.parallel import RUN
 from tests.unit.points import FailingConnection, Points
 
 MOST = 400  # points of one use case
@@ -68,7 +68,7 @@ class FailingNames(RecordedNames):
         super().publish(joined, left)
 
 
-LOWEST = 22000 + os.getpid() % 100 * 70  # of its ports: tests may run beside tests
+LOWEST = 22000 + RUN * 70  # of its ports
 
 
 class FaultBench(Bench):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -46,9 +45,10 @@ from plugins.bridge import Bridge
 from plugins.firewall.iptables import Iptables
 from plugins.host import Host
 from plugins.none import Null
+from tests.unit.parallel import RUN
 
 DRIVERS = {"bridge": Bridge(), "host": Host(), "null": Null()}
-IP = f"127.56.{os.getpid() % 251 + 1}.1"  # tests may run beside tests
+IP = f"127.56.{RUN + 1}.1"
 BR = "com.docker.network.bridge."
 
 
