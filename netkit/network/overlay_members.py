@@ -82,11 +82,12 @@ class OverlayMembers:
         state = self._p.registry.remote_state.of(network)
         known = self._published.get(network)
         if known is None or known[0] is not state:  # a row is decoded once
-            known = self._published[network] = state, tuple(_published(state))
+            known = self._published[network] = state, tuple(published_by(state))
         return known[1]
 
 
-def _published(state: RemoteState) -> Iterator[Published]:
+def published_by(state: RemoteState) -> Iterator[Published]:
+    """Names of other hosts' containers, and added ones."""
     for n in state.neighbours:
         if n.names and n.address:
             yield Published(names=n.names, addresses=(n.address, *n.more_addresses))
