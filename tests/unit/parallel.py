@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
 
 FIRST = 21900  # a port for each run
@@ -20,5 +21,5 @@ def _reserved() -> tuple[int, socket.socket]:
     raise OSError(f"{RUNS} runs of tests at a time, or ports from {FIRST} are in use")
 
 
-RUN, _held = _reserved()
-"""0 to 99; no other run has it as long as this process lives."""
+RUN, _held = _reserved()  # 0 to 99: no other run has it as long as this process lives
+atexit.register(_held.close)
