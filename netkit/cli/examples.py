@@ -75,6 +75,7 @@ EXAMPLES = {
     "network trace": ("netkit net trace client web 80/tcp",
                       "netkit net trace world host:8080",
                       "netkit net trace lan:10.0.0.9@eth0 web:lane icmp",
+                      "netkit net trace web1 web2 icmp --size 1400",
                       "netkit net trace web1 web2 80 --via h2=tcp://10.0.0.2:2375"),
     "volume create": ("netkit volume create --label shop=1 data",
                       "netkit volume create -o type=tmpfs -o device=tmpfs -o o=size=10m fast"),

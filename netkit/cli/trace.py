@@ -10,12 +10,13 @@ import msgspec
 from netkit.cli import table
 from netkit.cli.commands import between, command, complain
 from netkit.cli.ends import GRAMMAR, USAGE, coloured
-from netkit.cli.flags import Options, many, text
+from netkit.cli.flags import Options, many, text, value
 from netkit.cli.session import Session
+from netkit.cli.values import unsigned
 from netkit.client.endpoint import parse_host
 from netkit.client.engine import Engine
 from netkit.client.failure import Failure, Refused
-from netkit.diagnose.trace.join import Asked, question, trace
+from netkit.diagnose.trace.join import LARGEST, Asked, question, trace
 from netkit.diagnose.trace.leg import Ask, Leg, Place
 from netkit.diagnose.trace.words import text as shown
 from netkit.errors import InvalidSpec, NotFound
@@ -84,6 +85,8 @@ def _pair(text: str) -> str:
     text("format", "'json', or nothing for text"),
     many("via", "Another host's engine to ask where a packet gets there, as HOST=URL; also from "
          f"{VIA}, separated by commas", kind="list", parse=_pair),
+    value("size", "uint16", unsigned(LARGEST), "Bytes of the packet, which must not be cut: where "
+          "does it not fit?"),
     more=GRAMMAR,
 )  # fmt: skip
 def trace_(session: Session, options: Options) -> int:
@@ -91,7 +94,7 @@ def trace_(session: Session, options: Options) -> int:
     as_json = table.wants_json(options)
     source, target, *rest = options.args
     try:
-        asked = question(source, target, "".join(rest))
+        asked = question(source, target, "".join(rest), options.number("size"))
         found = trace(_engines(session, options), asked)
     except (InvalidSpec, NotFound) as error:
         raise Failure(str(error)) from None

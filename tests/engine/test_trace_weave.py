@@ -119,6 +119,26 @@ def test_an_address_of_several_is_followed_as_any_other(pair: Pair) -> None:
     pair.agrees("delivered")
 
 
+def test_what_does_not_fit_is_named(pair: Pair) -> None:
+    eventually(lambda: "fastdp" in ways(pair.agrees("delivered"))[0])
+    assert pair.trace("one", "two", "icmp", "--size", "1400")["code"] == "delivered"
+    assert pair.trace("one", "two", "icmp", "--size", "1401")["code"] == "too-big"
+    narrow, wide = (f"ip link set eth0 mtu {mtu}" for mtu in (1300, 1500))
+    with done(pair.first, narrow, wide):
+        found = pair.trace("one", "two", "icmp", "--size", "1400")
+        assert found["code"] == "too-big" or "sleeve" in ways(found)[0], found
+        eventually(
+            lambda: pair.trace("one", "two", "icmp", "--size", "1400")["code"] == "delivered"
+        )
+        assert pings(pair.first, "one", TWO, size=1400)
+
+
+def pings(host: Host, container: str, address: str, *, size: int) -> bool:
+    """With a packet of that many bytes."""
+    ping = ("exec", container, "ping", "-c1", "-W4", "-s", str(size - 28), address)
+    return host.engine.docker(*ping, check=False).returncode == 0
+
+
 def test_what_a_firewall_does_to_the_outer_packet_is_shown_until_another_way_is_taken(
     pair: Pair,
 ) -> None:

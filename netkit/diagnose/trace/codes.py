@@ -32,6 +32,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "no-route": ("UNROUTED", "a namespace on the way has no route to the address"),
     "no-neighbour": ("UNROUTED", "no host on the segment has the next hop's address"),
     "no-forwarding": ("UNROUTED", "a namespace on the way does not forward (ip_forward is off)"),
+    "too-big": ("UNROUTED", "a packet of that size, which must not be cut, does not fit a link"),
     "container-not-running": ("UNROUTED", "the source or the target does not run"),
     "link-down": ("LOST", "an interface on the way is down, or has no carrier"),
     "port-blocking": ("LOST", "a bridge port is not in state forwarding"),

@@ -14,6 +14,7 @@ from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Leg, Line, Place, Ste
 from netkit.errors import InvalidSpec, NotFound
 
 MOST_LEGS = 12
+LARGEST = 65535  # bytes of an IPv4 packet, RFC 791
 PROTOCOLS = ("tcp", "udp", "icmp")
 
 
@@ -33,6 +34,7 @@ class Question:
     target: str
     proto: str
     port: int = 0
+    size: int = 0  # bytes of the packet, which must not be cut; 0: it fits everywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +53,14 @@ class Trace:
     notes: tuple[str, ...] = ()
 
 
-def question(source: str, target: str, service: str = "") -> Question:
+def question(source: str, target: str, service: str = "", size: int = 0) -> Question:
     """Parse as netkit.diagnose.explain.grammar has it.  Raises InvalidSpec."""
     proto, port = read_service(service, spot(target), spot(source))
     if proto not in PROTOCOLS:
         raise InvalidSpec(f"net trace follows tcp, udp and icmp, not {proto}: ask fw explain")
-    return Question(source=source, target=without_port(target), proto=proto, port=port)
+    if not 0 <= size <= LARGEST:
+        raise InvalidSpec(f"a packet has 1 to {LARGEST} bytes, not {size}")
+    return Question(source=source, target=without_port(target), proto=proto, port=port, size=size)
 
 
 def trace(engines: Mapping[str, Asked], q: Question) -> Trace:
@@ -100,7 +104,7 @@ class _Way:
                     words += "does not run"
                     fix = f"netkit start {place.host} && netkit restart {place.name}"
                 return self._made("container-not-running", words, fix)
-        ask = Ask(proto=self.q.proto, port=self.q.port,
+        ask = Ask(proto=self.q.proto, port=self.q.port, size=self.q.size,
                   source=source.space if source else self.q.source)  # fmt: skip
         here, there = spot(self.q.source), spot(self.q.target)
         if source is not None and here.network:
@@ -153,7 +157,7 @@ class _Way:
                 return _Answered(name, leg)
             onward = Ask(
                 proto=ask.proto, port=ask.port, came=leg.left, ends=leg.ends, answer=ask.answer,
-                refused=ask.refused,
+                refused=ask.refused, size=ask.size,
             )  # fmt: skip
             found = next(self._comes(name, onward), None)
             if found is None:
@@ -186,6 +190,7 @@ class _Way:
         ask = Ask(
             proto=self.q.proto, port=self.q.port, space=there.space, answer=True,
             refused=not there.taken, ends=Line.of(there.ends.ends.turned),
+            size=self.q.size if self.q.proto == "icmp" else 0,  # an echo is as long
         )  # fmt: skip
         here, back = self._follow(at, ask)
         if back.end == "stopped":

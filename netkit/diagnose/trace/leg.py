@@ -86,6 +86,7 @@ class Ask:
     space: str = ""
     answer: bool = False
     refused: bool = False  # the answer is a refusal: no process listens
+    size: int = 0  # bytes of the packet, which must not be cut; 0: it fits everywhere
     flows: tuple[Crossed, ...] = ()
 
 

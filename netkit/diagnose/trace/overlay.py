@@ -25,6 +25,7 @@ KINDS = frozenset({FASTDP, SLEEVE, RELAY})
 SENDERS = "ip netkit-weave"  # the table that checks who sends by VXLAN
 LAUNCH = "netkit weave launch"
 STATUS = "netkit weave status connections"
+VXLAN = 20 + 8 + 8 + 14  # bytes around a packet: IPv4, UDP, VXLAN, Ethernet (RFC 7348)
 Outer = Callable[[Packet, str], None]
 """Follow an outer packet through the host's rules, which comes by an interface, or is its own where
 that is "".  Stop: it does not get through."""

@@ -14,12 +14,13 @@ from netkit.diagnose.trace.overlay import (
     LAUNCH,
     SENDERS,
     STATUS,
+    VXLAN,
     Outer,
     attached,
     located,
 )
 from netkit.diagnose.trace.overlay import outer as outer_packet
-from netkit.diagnose.trace.stops import usable
+from netkit.diagnose.trace.stops import fits, usable
 from netkit.diagnose.trace.switching import Say
 
 
@@ -29,14 +30,16 @@ class Arrival(NamedTuple):
     bridge: str
     port: str
 
-def arriving(came: Left, ends: Ends, observer: Observer, say: Say, outer: Outer) -> Arrival:
+def arriving(
+    came: Left, ends: Ends, size: int, observer: Observer, say: Say, outer: Outer
+) -> Arrival:
     """Where what left another host comes out.  Elsewhere: not here.  Stop: it does not."""
     for tunnel in came.tunnels:
         network = next((n for n in observer.overlays() if n.ports.vni == tunnel.key), None)
         if tunnel.kind == FASTDP:
             if not _here(tunnel.remote, observer):
                 continue
-            return _from_kernel(tunnel, network, came, ends, observer, say, outer)
+            return _from_kernel(tunnel, network, came, ends, size, observer, say, outer)
         if network is not None and (found := _mine(tunnel, network, came, observer)) is not None:
             return _from_process(tunnel, network, found, came, ends, observer, say, outer)
     raise Elsewhere
@@ -58,12 +61,12 @@ def _mine(
 
 
 def _from_kernel(
-    tunnel: Tunnel, network: OverlayNetwork | None, came: Left, ends: Ends, observer: Observer,
-    say: Say, outer: Outer,
+    tunnel: Tunnel, network: OverlayNetwork | None, came: Left, ends: Ends, size: int,
+    observer: Observer, say: Say, outer: Outer,
 ) -> Arrival:  # fmt: skip
     host, peer = observer.space(HOST), IPv4Address(tunnel.local)
     dev = host.facts.local[IPv4Address(tunnel.remote)].name
-    usable(host, dev)
+    fits(host, usable(host, dev), size, VXLAN)
     if network is None or network.ports.vxlan is None:
         words = f"{host.name} has no network that takes VXLAN number {tunnel.key} from {peer}"
         raise Stop("tunnel-down", words, "netkit network ls  # has it the network, not encrypted?")

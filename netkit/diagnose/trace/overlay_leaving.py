@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from netkit.diagnose.explain.packet import EPHEMERAL, Ends, Span
+from netkit.diagnose.explain.packet import EPHEMERAL, Span
 from netkit.diagnose.trace import advice
-from netkit.diagnose.trace.facts import ALL, HOST, Located, Observer, OverlayNetwork, Space
+from netkit.diagnose.trace.facts import ALL, HOST, Located, Nic, Observer, OverlayNetwork, Space
 from netkit.diagnose.trace.leg import Doubt, Left, Stop, Tunnel
 from netkit.diagnose.trace.overlay import (
     FASTDP,
@@ -14,19 +14,20 @@ from netkit.diagnose.trace.overlay import (
     RELAY,
     SLEEVE,
     STATUS,
+    VXLAN,
     Outer,
     attached,
     located,
 )
 from netkit.diagnose.trace.overlay import outer as outer_packet
-from netkit.diagnose.trace.stops import usable
+from netkit.diagnose.trace.stops import fits, usable
 from netkit.diagnose.trace.switching import Frame, Say, Tunnelled
 
 
 def leaving(
-    frame: Frame, network: OverlayNetwork, ends: Ends, observer: Observer, say: Say, outer: Outer
+    frame: Frame, network: OverlayNetwork, size: int, observer: Observer, say: Say, outer: Outer
 ) -> Tunnelled:
-    """How a frame for another host leaves this one.  Stop: it does not."""
+    """How a frame for another host leaves this one; `size` of its packet.  Stop: it does not."""
     host, ports = observer.space(HOST), network.ports
     mac = frame.mac_dst or host.neighbours.get((ports.bridge, frame.near), "")
     found = located(ports.vni, mac, frame.near, observer)
@@ -40,7 +41,7 @@ def leaving(
     if not at or at not in {ports.vxlan, ports.tap}:
         raise _astray(frame, mac, at, network, found, observer)
     if at == ports.vxlan:
-        return _by_kernel(frame, mac, network, found, observer, say, outer)
+        return _by_kernel(frame, mac, network, size, found, observer, say, outer)
     return _by_process(frame, mac, network, found, observer, say, outer)
 
 
@@ -77,8 +78,8 @@ def _astray(
 
 
 def _by_kernel(
-    frame: Frame, mac: str, network: OverlayNetwork, found: Located | None, observer: Observer,
-    say: Say, outer: Outer,
+    frame: Frame, mac: str, network: OverlayNetwork, size: int, found: Located | None,
+    observer: Observer, say: Say, outer: Outer,
 ) -> Tunnelled:  # fmt: skip
     host, ports = observer.space(HOST), network.ports
     device = ports.vxlan or ""
@@ -92,7 +93,8 @@ def _by_kernel(
         name = f"{found.name} ({peer})" if found and found.host == str(peer) else str(peer)
         say(host.name, "overlay", f"fastdp to {name}: VXLAN number {ports.vni}, udp/{ports.port}; "
             f"{why}")  # fmt: skip
-        local = _sent(host, peer, EPHEMERAL, ports.port, observer, outer)
+        local, dev = _sent(host, peer, EPHEMERAL, ports.port, observer, outer)
+        fits(host, dev, size, VXLAN)
         tunnels.append(Tunnel(
             kind=FASTDP, remote=str(peer), local=str(local), key=ports.vni,
             sender=found.me if found else "", receiver=found.peer if found else "", name=name,
@@ -128,7 +130,7 @@ def _by_process(
     if kind == SLEEVE and ":" not in found.host:
         span = (found.port, found.port)
         peer = IPv4Address(found.host)
-        local = _sent(host, peer, span, found.port, observer, outer)
+        local, _ = _sent(host, peer, span, found.port, observer, outer)
     tunnel = Tunnel(
         kind=kind, remote=found.host, local=str(local or ""), key=ports.vni,
         sender=found.me, receiver=found.peer, name=to,
@@ -147,15 +149,15 @@ def _reason(found: Located) -> str:
 
 def _sent(
     host: Space, peer: IPv4Address, sport: Span, port: int, observer: Observer, outer: Outer,
-) -> IPv4Address:  # fmt: skip
-    """Follow the outer packet out of the host; return its source address."""
+) -> tuple[IPv4Address, Nic]:  # fmt: skip
+    """Follow the outer packet out of the host; return its source address, and by which link."""
     way = observer.route(HOST, peer)
     if not way.dev or way.source is None:
         words = f"{host.name} has no route to {peer}, where the overlay leads ({way.why})"
         raise Stop("no-route", words, advice.route(host, peer, observer))
-    usable(host, way.dev)
+    nic = usable(host, way.dev)
     known = sport != EPHEMERAL
     outer(outer_packet(way.source, peer, sport, port, known=known), "")
-    return way.source
+    return way.source, nic
 
 

@@ -86,6 +86,20 @@ def usable(space: Space, name: str) -> Nic:
     return nic
 
 
+def fits(space: Space, nic: Nic, size: int, around: int = 0) -> None:
+    """Stop: a packet of `size` bytes, which must not be cut, is too long for a link.
+
+    `around`: bytes that another packet, which it is put into, has besides.
+    """
+    if size + around > nic.mtu:
+        outer = f", in a packet of {size + around}," if around else ""
+        raise Stop(
+            "too-big",
+            f"a packet of {size} bytes{outer} does not fit {nic.name} of {space.name}, whose MTU "
+            f"is {nic.mtu}: at most {nic.mtu - around} do",
+        )
+
+
 class Reception(NamedTuple):
     """Does a process take what arrived?  `why` says which, or why none."""
 

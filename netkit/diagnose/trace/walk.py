@@ -36,7 +36,7 @@ from netkit.diagnose.trace.facts import (
 )
 from netkit.diagnose.trace.flows import tracked
 from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Elsewhere, Left, Leg, Line, Step, Stop
-from netkit.diagnose.trace.stops import decisions, down, received, usable
+from netkit.diagnose.trace.stops import decisions, down, fits, received, usable
 from netkit.errors import KernelError
 
 # kinds of the host's links that are bridges there
@@ -195,6 +195,7 @@ class Walk:
 
     def _leave(self, space: Space, dev: str, near: IPv4Address) -> Leg:
         nic = usable(space, dev)
+        fits(space, nic, self.ask.size)
         if space.key == HOST:
             if nic.kind in OF_SWITCHES and any(p.bridge == dev for p in self._plugged()):
                 return self._switched(switching.Frame(bridge=dev, port=dev, near=near, nic=nic))
@@ -256,7 +257,7 @@ class Walk:
         place = next(p for p in container.places if p.address.ip == self.ends.dst)
         usable(host, place.bridge)
         try:
-            usable(host, place.port)
+            fits(host, usable(host, place.port), self.ask.size)
         except Stop as s:
             if s.code == "link-down" and not s.fix:  # no carrier: the container's end is down
                 far = advice.inside(self.observer.space(container.id))
@@ -318,8 +319,8 @@ class Walk:
             mac = host.nics[bridge].mac
             frame = switching.Frame(bridge=bridge, port=bridge, near=near, mac_src=mac)
         result = overlay_leaving.leaving(
-            frame, network, self.ends, self.observer, self._say, self._outer
-        )  # fmt: skip
+            frame, network, self.ask.size, self.observer, self._say, self._outer
+        )
         self.doubts += result.doubts
         return self._leg(Leg(end="left", left=result.left))
 
@@ -345,7 +346,9 @@ class Walk:
     def _come(self, came: Left) -> Leg:
         host, near = self.observer.space(HOST), IPv4Address(came.near)
         if came.tunnels and came.tunnels[0].kind in overlay.KINDS:
-            at = overlay_arriving.arriving(came, self.ends, self.observer, self._say, self._outer)
+            at = overlay_arriving.arriving(
+                came, self.ends, self.ask.size, self.observer, self._say, self._outer
+            )
             party = Party(kind="outside", iface=at.bridge, port=at.port)
             return self._through(host, party, host.facts.is_local(near))
         if came.tunnels:

@@ -129,6 +129,7 @@ ELSEWHERE = {
     "run sig-proxy": "engine/test_cli_run.py::test_without_proxy_a_signal_ends_the_client_only",
     "attach sig-proxy": "engine/test_cli_run.py::test_without_proxy_a_signal_ends_the_client_only",
     "net trace format": "engine/test_trace.py::test_it_says_the_same_with_every_firewall",
+    "net trace size": "engine/test_trace_weave.py::test_what_does_not_fit_is_named",
     "net trace via": "engine/test_trace.py::test_an_engine_that_cannot_be_asked_knows_no_container",
 }
 _PIPE = "progress is shown on terminals only"

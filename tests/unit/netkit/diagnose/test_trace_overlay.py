@@ -22,6 +22,7 @@ from netkit.diagnose.trace.facts import (
 )
 from netkit.diagnose.trace.join import Trace, question, trace
 from netkit.driver import OverlayPorts
+from netkit.errors import InvalidSpec
 from tests.unit.netkit.diagnose.test_trace import FakeHost, OneHost, nic, rules
 
 LANE, WIRE = IPv4Network("10.32.0.0/16"), IPv4Network("10.0.0.0/24")
@@ -114,9 +115,9 @@ def hosts() -> Hosts:
     return made
 
 
-def asked(made: Hosts, target: str = "b", service: str = "tcp/80") -> Trace:
+def asked(made: Hosts, target: str = "b", service: str = "tcp/80", size: int = 0) -> Trace:
     engines = {f"h{n}": OneHost(fake) for n, fake in made.items()}
-    return trace(engines, question("a", target, service))
+    return trace(engines, question("a", target, service, size))
 
 
 def by_process(made: Hosts, **more: object) -> None:
@@ -277,3 +278,20 @@ def test_an_address_that_nobody_has_is_told_from_one_that_cannot_be_known() -> N
     made[1].process = None
     found = asked(made, "10.32.0.9")
     assert (found.code, found.fix) == ("overlay-off", "netkit weave launch")
+
+
+def test_a_packet_that_must_not_be_cut_ends_where_it_does_not_fit() -> None:
+    made = hosts()
+    assert asked(made, service="icmp", size=1450).code == "delivered"
+    found = asked(made, size=1451)
+    assert (found.code, found.verdict) == ("too-big", "UNROUTED")
+    assert "a packet of 1451 bytes, in a packet of 1501, does not fit eth9" in found.words
+    by_process(made)
+    assert asked(made, size=1500).code == "delivered"
+    made[2].spaces["b"] = nic(made[2].spaces["b"], "eth0", mtu=1400)
+    assert asked(made, size=1450).code == "delivered"  # the answer is not as long
+    found = asked(made, service="icmp", size=1450)
+    assert (found.code, found.leg) == ("too-big", "answer")
+    assert "eth0 of container b, whose MTU is 1400: at most 1400 do" in found.words
+    with pytest.raises(InvalidSpec):
+        asked(made, size=70000)
