@@ -42,10 +42,13 @@ class Underlay:
     pids: list[int] = field(default_factory=list)  # of the path that is up: its own processes
     whole: bool = True  # False: it loses datagrams
     device: str = "ov0"  # at the far end, of the path that is up
+    inside: tuple[str, str] = ("", "")  # files of the ends' namespaces, where they are others
 
-    def run(self, end: int, *argv: str) -> str:
+    def run(self, end: int, *argv: str, inside: bool = False) -> str:
+        """In the namespace of the underlay, or that of the path's end."""
+        place = self.end(end) if inside else self.file(end)
         done = subprocess.run(
-            ["nsenter", f"--net={self.file(end)}", *argv],
+            ["nsenter", f"--net={place}", *argv],
             capture_output=True, text=True, check=False, timeout=30, env=environment(),
         )  # fmt: skip
         if done.returncode:
@@ -54,12 +57,17 @@ class Underlay:
 
     def arrived(self) -> tuple[int, int]:
         """(packets, bytes) that came out of the path at the far end, so far."""
-        links = json.loads(self.run(1, "ip", "-j", "-s", "link", "show", "dev", self.device))
+        argv = ("ip", "-j", "-s", "link", "show", "dev", self.device)
+        links = json.loads(self.run(1, *argv, inside=True))
         received = links[0]["stats64"]["rx"]
         return received["packets"], received["bytes"]
 
     def file(self, end: int) -> str:
         return f"/run/netns/{self.names[end]}"
+
+    def end(self, end: int) -> str:
+        """The namespace that flows begin and end in."""
+        return self.inside[end] or self.file(end)
 
     def begin(self, stack: ExitStack, end: int, *argv: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -82,7 +90,7 @@ def environment() -> dict[str, str]:
     made = dict(os.environ)
     if folder := made.get("NETKIT_BENCH_OVERLAYS"):
         made["LD_LIBRARY_PATH"] = f"{folder}/usr/lib/x86_64-linux-gnu:{folder}/lib/x86_64-linux-gnu"
-        places = [f"{folder}/usr/bin", f"{folder}/usr/sbin", f"{folder}/bin"]
+        places = [f"{folder}/{each}" for each in ("usr/bin", "usr/sbin", "bin", "sbin")]
         made["PATH"] = ":".join([*places, made["PATH"], "/usr/sbin", "/sbin"])
     return made
 
@@ -341,13 +349,17 @@ class Kind:
     program: str = ""  # that has to be there
 
 
-KINDS = (
-    Kind("veth", veth),
-    Kind("VXLAN by hand", vxlan),
-    Kind("sleeve, clear", sleeve(sealed=False)),
-    Kind("sleeve, sealed", sleeve(sealed=True)),
+OTHERS = (
     Kind("nebula", nebula, "nebula"),
     Kind("wireguard-go", wireguard, "wireguard-go"),
     Kind("tinc", tinc, "tincd"),
     Kind("fastd", fastd, "fastd"),
+)
+BY_HAND = (
+    Kind("veth", veth),
+    Kind("VXLAN by hand", vxlan),
+)
+SLEEVE = (
+    Kind("sleeve alone, clear", sleeve(sealed=False)),
+    Kind("sleeve alone, sealed", sleeve(sealed=True)),
 )

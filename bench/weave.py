@@ -1,11 +1,12 @@
-"""Measure an overlay's data planes beside others:  python -m bench.weave [--quick].
+"""Measure weave's data planes beside others:  python -m bench.weave [--quick].
 
-Between two namespaces of one machine: a plain veth, a VXLAN device made by hand (what weave's
-fastdp is), the sleeve in clear and sealed, and overlays in user space that Debian has, if
-NETKIT_BENCH_OVERLAYS names a folder of their unpacked packages.  Both ends, their overlay processes
-and both ends of iperf3 share all processors.  Paths take turns, in reversed order every other
-round; figures are medians.  A veth passes 64 KB frames whole, which flatters whoever has them: the
-underlay that has to cut packets is the one to compare by.  Needs root, iperf3 and ethtool.
+Between two namespaces of one machine: a plain veth, VXLAN devices made by hand, containers of two
+hosts with weave (fastdp, the sleeve in clear and sealed, by their real processes), the sleeve alone
+without bridges, and overlays in user space that Debian has, if NETKIT_BENCH_OVERLAYS names a folder
+of their unpacked packages.  Both ends, their overlay processes and both ends of iperf3 share all
+processors.  Paths take turns, in reversed order every other round; figures are medians.  A veth
+passes 64 KB frames whole, which flatters whoever has them: the underlay that has to cut packets is
+the one to compare by.  At the end what a stranger's flood costs.  Needs root, iperf3 and ethtool.
 """
 
 from __future__ import annotations
@@ -18,8 +19,21 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import weave_flood
 from bench.flows import Flow
-from bench.overlays import KINDS, THERE, UP, Kind, Underlay, environment, found, underlay
+from bench.overlays import (
+    BY_HAND,
+    OTHERS,
+    SLEEVE,
+    THERE,
+    UP,
+    Kind,
+    Underlay,
+    environment,
+    found,
+    underlay,
+)
+from bench.weave_hosts import BRIDGED, WEAVE
 
 UNDERLAYS = {
     "MTU 1500": {"mtu": 1500},
@@ -28,6 +42,7 @@ UNDERLAYS = {
     "MTU 1500, 1 % lost": {"mtu": 1500, "loss": True},
 }
 BASE = "VXLAN by hand"
+KINDS = (*BY_HAND, *BRIDGED, *WEAVE, *SLEEVE, *OTHERS)
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class Samples:
     small: list[float] = field(default_factory=list)
     trip: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)  # of its processes, for each GB
+    machine: list[float] = field(default_factory=list)  # of all processors, likewise
     memory: list[float] = field(default_factory=list)
     failed: str = ""
 
@@ -59,6 +75,13 @@ def cpu(pids: list[int]) -> float:
         for each in Path(f"/proc/{pid}/task").iterdir():
             total += int((each / "schedstat").read_text().split()[0])
     return total / 1e9
+
+
+def machine() -> float:
+    """Seconds that all processors were busy."""
+    words = Path("/proc/stat").read_text().splitlines()[0].split()[1:8]
+    user, nice, system, _, _, irq, softirq = map(int, words)
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pids: list[int]) -> float:
@@ -76,16 +99,17 @@ def iperf(at: Underlay, seconds: float, *argv: str) -> dict[str, float]:
 
 
 def _flow(at: Underlay) -> Flow:
-    return Flow(client=at.file(0), server=at.file(1), address=THERE)
+    return Flow(client=at.end(0), server=at.end(1), address=THERE)
 
 
 def measure(kind: Kind, at: Underlay, scale: Scale, into: Samples) -> None:
     with kind.way(at):
         _answers(at)
         half = scale.seconds / 2
-        before = cpu(at.pids)
+        before, busy = cpu(at.pids), machine()
         one = iperf(at, scale.seconds)
         into.cpu.append((cpu(at.pids) - before) / (one["bytes"] / 1e9))
+        into.machine.append((machine() - busy) / (one["bytes"] / 1e9))
         into.tcp.append(one["bits_per_second"] / 1e9)
         into.tcp8.append(iperf(at, half, "-P", "8")["bits_per_second"] / 1e9)
         into.trip.append(_flow(at).round_trip(scale.trips, pause=0.0005))
@@ -113,7 +137,7 @@ def _answers(at: Underlay) -> None:
     end = time.monotonic() + UP
     while True:
         try:
-            at.run(0, "busybox", "ping", "-c", "1", "-W", "1", THERE)
+            at.run(0, "busybox", "ping", "-c", "1", "-W", "2", THERE, inside=True)
             return
         except RuntimeError:
             if time.monotonic() > end:
@@ -121,8 +145,8 @@ def _answers(at: Underlay) -> None:
 
 
 def render(name: str, samples: dict[str, Samples]) -> str:
-    head = ["", "TCP 1", "of VXLAN", "TCP 8", "UDP 1", "UDP 8", "64 B", "trip", "CPU", "PSS"]
-    units = ["", "Gbit/s", "", "Gbit/s", "Gbit/s", "Gbit/s", "kpps", "µs", "s/GB", "MiB"]
+    head = ["", "TCP 1", "of VXLAN", "TCP 8", "UDP 1", "UDP 8", "64 B", "trip", "CPU", "all", "PSS"]
+    units = ["", "Gbit/s", "", "Gbit/s", "Gbit/s", "Gbit/s", "kpps", "µs", "s/GB", "s/GB", "MiB"]
     table = [head, units]
     base = statistics.median(samples[BASE].tcp) if samples.get(BASE, Samples()).tcp else 0
     for kind, got in samples.items():
@@ -132,7 +156,8 @@ def render(name: str, samples: dict[str, Samples]) -> str:
         share = f"{statistics.median(got.tcp) / base:.2f}" if base and got.tcp else "-"
         table.append([
             kind, _figure(got.tcp), share, _figure(got.tcp8), _figure(got.udp), _figure(got.udp8),
-            _figure(got.small, 0), _figure(got.trip, 0), _figure(got.cpu), _figure(got.memory, 0),
+            _figure(got.small, 0), _figure(got.trip, 0), _figure(got.cpu), _figure(got.machine),
+            _figure(got.memory, 0),
         ])  # fmt: skip
     widths = [max(len(line[n]) for line in table if n < len(line)) for n in range(len(head))]
     lines = [
@@ -164,6 +189,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of short samples")
     parser.add_argument("--underlays", default=";".join(UNDERLAYS), help="separated by ;")
     parser.add_argument("--paths", default="", help="separated by ;  default: all that are there")
+    parser.add_argument("--no-flood", action="store_true", help="leave out the flood")
     options = parser.parse_args()
     scale = Scale(rounds=1, seconds=2, trips=300) if options.quick else Scale()
     wanted = [each for each in options.paths.split(";") if each]
@@ -175,6 +201,9 @@ def main() -> None:
     kinds = [k for k in kinds if k.name not in missing]
     for name in options.underlays.split(";"):
         print(render(name, run(name, kinds, scale)), flush=True)
+    if not options.no_flood:
+        rounds = 2 if options.quick else 8
+        print(weave_flood.table(WEAVE[1:], rounds, scale.seconds), flush=True)
 
 
 if __name__ == "__main__":
