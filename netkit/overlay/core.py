@@ -98,6 +98,11 @@ class Step:
     relayed: Sequence[bytes] = ()  # datagrams of data that came by way of other peers
     over: bool = False  # this peer is no more: end, and delete what it kept
 
+    def __bool__(self) -> bool:
+        """Whether there is something to do."""
+        sends = self.persist or self.send or self.probes or self.relayed
+        return bool(sends or self.settled or self.notifications or self.over)
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -147,8 +152,8 @@ class Core(Protocol):
     """Tables whose changes are on the disk before anything is sent."""
 
     lengths: Mapping[int, int]
-    """Bytes of datagrams, by their first byte; those of other types bear the index of a session in
-    bytes 4 to 7."""
+    """Bytes of datagrams, by their first byte; those of other types bear one of `indexes` in bytes
+    4 to 7."""
 
     @property
     def revision(self) -> int:
@@ -164,7 +169,8 @@ class Core(Protocol):
         ...
 
     def indexes(self) -> frozenset[int]:
-        """Of all sessions: nothing comes under another one."""
+        """Of all sessions, and of those that are asked for: nothing comes under another one.  The
+        same object until they change."""
         ...
 
     def networks(self) -> Sequence[Network]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import errno
 import logging
 from collections import deque
-from ipaddress import ip_address
 from typing import Any
 
 from netkit.errors import NetkitError, StoreError
 from netkit.overlay import verbs
+from netkit.overlay.control_socket import ControlSocket
 from netkit.overlay.core import Core, Pending, Probe, Settled, Step, Where
 from netkit.overlay.fabric.fabric import PORT
 from netkit.overlay.kernel_plane import KernelPlane
@@ -30,8 +30,6 @@ from netkit.overlay.store import Store
 from netkit.overlay.user_plane import UserPlane
 from netkit.overlay.verbs import Call, Done, Refused
 
-BATCH = 64  # datagrams that are read before others have their turn
-LARGEST = 1 << 16
 GATHER = 0.02  # seconds in which changes of tables are put together
 REPAIR = 30.0  # seconds between looks at all of the kernel's tables
 AGAIN = 1.0  # seconds until what could not be written is tried again, at first
@@ -67,7 +65,7 @@ class Process:
         self._pause = AGAIN
         self._indexes: frozenset[int] | None = None
         self.stopping = self.resetting = False
-        loop.read(pair.control.fileno(), self._on_control)
+        self._control = ControlSocket(loop, pair, self._on_datagram)
         kernel.watch(self._on_kernel)
         self._user.watch(self._on_death)
 
@@ -81,14 +79,16 @@ class Process:
     def turn(self) -> None:
         """Wait for something to do, and do it.  StoreError: it could not be written."""
         tables = min(self._tables_at, self._repair_at, self._kernel.deadline)
-        at = min(self._core.deadline(), tables, self._revive_at, self._count_at)
-        self._loop.turn(at)
+        at = min(self._revive_at, self._count_at, self._control.deadline)
+        self._loop.turn(min(self._core.deadline(), tables, at))
         if self._core.deadline() <= now():
             self.perform(self._core.tick(now()))
         if self._revive_at <= now():
             self._on_death()
         if self._count_at <= now():
             self._count()
+        if self._control.deadline <= now():
+            self._control.resume()
         if self._core.revision != self._revision:
             self._tables_at = min(self._tables_at, now() + GATHER)
         if min(self._tables_at, self._repair_at, self._kernel.deadline) <= now():
@@ -96,7 +96,7 @@ class Process:
 
     def close(self) -> None:
         """The kernel's tables stay: frames go on by VXLAN."""
-        self._loop.forget(self._pair.control.fileno())
+        self._control.close()
         self._probes.close()
         self._user.close()
         self._kernel.close()
@@ -138,8 +138,8 @@ class Process:
     def _admit(self) -> None:
         """Before an answer can come under an index, let it in; and sessions of workers, too."""
         indexes = self._core.indexes()
-        if indexes != self._indexes:
-            self._indexes = indexes
+        before, self._indexes = self._indexes, indexes
+        if indexes != before:
             self._pair.admit(self._core.lengths, indexes)
         if self._core.revision != self._revision:
             self._user.sessions(self._core.receiving())
@@ -173,16 +173,14 @@ class Process:
 
     # -- what comes ------------------------------------------------------------------------------
 
-    def _on_control(self) -> None:
-        for _ in range(BATCH):
-            try:
-                found = self._pair.read()
-            except OSError:  # an ICMP error of what was sent
-                continue
-            if not found:
-                return
-            for data, (host, port) in found:
-                self.perform(self._core.receive(data, Where(_plain(host), port), now()))
+    def _on_datagram(self, datagram: bytes, source: Where, at: float) -> bool:
+        """Whether it led to anything."""
+        core = self._core
+        step = core.receive(datagram, source, at)
+        if not step and core.indexes() is self._indexes and core.revision == self._revision:
+            return False
+        self.perform(step)
+        return True
 
     def _on_relay(self, number: int, datagram: bytes) -> None:
         self.perform(self._core.relay(number, datagram, now()))
@@ -323,11 +321,3 @@ class Process:
 
 def _refused(number: int, error: NetkitError) -> Refused:
     return Refused(number, type(error).__name__, str(error))
-
-
-def _plain(host: str) -> str:
-    """An IPv4 address as such, on a socket of IPv6 too."""
-    if not host.startswith("::ffff:"):
-        return host
-    mapped = getattr(ip_address(host), "ipv4_mapped", None)
-    return str(mapped) if mapped else host

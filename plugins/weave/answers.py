@@ -40,6 +40,10 @@ class Answers:
     def has_index(self, index: int) -> bool:
         return index in self._pending
 
+    def indexes(self) -> frozenset[int]:
+        """Under which third messages come."""
+        return frozenset(self._pending)
+
     def deadline(self) -> float:
         return next((p.until for p in self._pending.values()), float("inf"))
 

@@ -94,6 +94,10 @@ class Attempts:
     def has_index(self, index: int) -> bool:
         return index in self._by_index
 
+    def indexes(self) -> frozenset[int]:
+        """Under which answers come."""
+        return frozenset(self._by_index)
+
     def deadline(self) -> float:
         attempts = self._by_goal.values()
         return min((min(a.due, a.began + GIVE_UP) for a in attempts), default=float("inf"))

@@ -42,13 +42,14 @@ from plugins.weave.removal import Removed
 from plugins.weave.requests import Refused
 from plugins.weave.settings import Settings
 from plugins.weave.settling import granted, news, reach, refused, removed, sent
-from plugins.weave.step import Address, Change, Event, Step
+from plugins.weave.step import NOTHING, Address, Change, Event, Step
 
 IDENTITY: Final = "weave_identity"
 """One row, b"": the document of `identity.dump`."""
 LAUNCH: Final = "weave_launch"
 """One row, b"": which launch the targets are of."""
 REMOVAL, LEAVING, PARTLY = "removal", "leaving", "partly"  # tickets; others are numbers
+IDLE: Final = shell.Step()
 FASTDP_OFF: Final = "it was launched with --no-fastdp"
 
 
@@ -83,9 +84,7 @@ class Entry:
     """`netkit.overlay.core.Core`."""
 
     synced = frozenset((IDENTITY, LEDGER, OFFERS, ADDRESSES, REALMS))
-    lengths: Mapping[int, int] = {
-        1: wire.HANDSHAKE, 2: wire.HANDSHAKE, 3: wire.HANDSHAKE, 4: wire.COOKIE,
-    }  # fmt: skip
+    lengths: Mapping[int, int] = {wire.Kind.FIRST: wire.HANDSHAKE}
 
     def __init__(
         self, overlay: Overlay, me: PeerId, settings: shell.Settings, rows: shell.Rows,
@@ -143,7 +142,8 @@ class Entry:
         return self._shell_step(self._overlay.tick(now), now)
 
     def receive(self, datagram: bytes, source: shell.Where, now: float) -> shell.Step:
-        return self._shell_step(self._overlay.receive(datagram, Address(*source), now), now)
+        step = self._overlay.receive(datagram, Address(*source), now)
+        return IDLE if step is NOTHING else self._shell_step(step, now)
 
     def relay(self, number: int, datagram: bytes, now: float) -> shell.Step:
         return self._shell_step(self._overlay.relay(number, datagram, now), now)

@@ -46,6 +46,10 @@ class Handshakes:
         self.refused: frozenset[PeerId] = frozenset()
         self.dropped = Dropped()
 
+    def indexes(self) -> frozenset[int]:
+        """Under which something is awaited, but of sessions."""
+        return self.attempts.indexes() | self._answers.indexes()
+
     def deadline(self) -> float:
         return min(self.attempts.deadline(), self._answers.deadline())
 

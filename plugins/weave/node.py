@@ -34,7 +34,7 @@ from plugins.weave.prefixes import Prefix
 from plugins.weave.record import Kind
 from plugins.weave.sessions import Sessions
 from plugins.weave.space import Space
-from plugins.weave.step import Address, Change, Event, Relayed, Send, Step
+from plugins.weave.step import NOTHING, Address, Change, Event, Relayed, Send, Step
 from plugins.weave.trust import Trust
 
 T = TypeVar("T")
@@ -102,7 +102,8 @@ class Node:
 
     def receive(self, datagram: bytes, source: Address, now: float) -> Step:
         """Any UDP payload of the port but data; it never raises."""
-        return self._settle(self.sessions.receive(datagram, source, now), now)
+        step = self.sessions.receive(datagram, source, now)
+        return NOTHING if step is NOTHING else self._settle(step, now)
 
     def after(self, step: Step, now: float) -> Step:
         """What follows from a step of `sessions` that was called directly, with that step."""

@@ -90,7 +90,8 @@ class Overlay(Allocation, DataPlane):
 
     def receive(self, datagram: bytes, source: Address, now: float) -> Step:
         """Any UDP payload of the port but data (type 6), by anybody; it never raises."""
-        return self.reactions.settle(self.node.receive(datagram, source, now), now)
+        step = self.node.receive(datagram, source, now)
+        return NOTHING if step is NOTHING else self.reactions.settle(step, now)
 
     def tick(self, now: float) -> Step:
         step = self.node.tick(now)

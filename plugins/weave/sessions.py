@@ -48,6 +48,8 @@ class Sessions:
         self._handshakes = Handshakes(party, trust, self._links, now)
         self._attempts = self._handshakes.attempts
         self._wake, self._ticked = float("inf"), float("-inf")
+        self._indexes: frozenset[int] = frozenset()
+        self._found = self._indexes, self._indexes  # of which it is made
 
     @property
     def dropped(self) -> Dropped:
@@ -69,9 +71,12 @@ class Sessions:
         return link.current.hello.features if link else 0
 
     def indexes(self) -> frozenset[int]:
-        """Datagrams of a session that bear none of these lead to nothing; the same object until
-        they change."""
-        return self._links.indexes()
+        """Datagrams that bear none of these lead to nothing, but for first messages of handshakes;
+        the same object until they change."""
+        found = self._links.indexes(), self._handshakes.indexes()
+        if found != self._found:
+            self._found, self._indexes = found, found[0] | found[1]
+        return self._indexes
 
     def peers(self) -> tuple[PeerId, ...]:
         """Those with a session, in the order in which it was established."""

@@ -69,3 +69,4 @@ class Step:
 
 
 NOTHING = Step()
+"""Where a call returns this very step nothing has changed either, so that garbage costs little."""

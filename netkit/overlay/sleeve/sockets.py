@@ -44,6 +44,7 @@ class Pair:
 
     def __init__(self, host: str, port: int) -> None:
         self.control = _bound(host, port, CONTROL_BUFFER)
+        self._buffers = [memoryview(bytearray(LONGEST))]
         try:
             self.data = _bound(host, self.control.getsockname()[1], DATA_BUFFER)
             for each in (self.control, self.data):
@@ -60,10 +61,11 @@ class Pair:
         Data that was joined to it is left out, and lost.  OSError.
         """
         try:
-            data, ancillary, _, sender = self.control.recvmsg(LONGEST, CONTROL_SPACE)
+            size, ancillary, _, sender = self.control.recvmsg_into(self._buffers, CONTROL_SPACE)
         except BlockingIOError:
             return []
-        each = len(data)
+        data = bytes(self._buffers[0][:size])
+        each = size
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_UDP, UDP_GRO):
                 each = int.from_bytes(content[:4], sys.byteorder)
