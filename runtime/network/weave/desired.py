@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
+from typing import TypeVar
+
+import msgspec
 
 from netkit.network.overlay_networks import OverlayNetwork, OverlayNetworks
 from netkit.overlay import verbs
@@ -13,28 +16,49 @@ from netkit.spec import EndpointRecord
 
 HOST_ENDPOINT = "host:"  # before a network's id: the host's own place on it (verbs.Expose)
 NAMES = 16  # of an endpoint, in verbs
+MOST = 3000  # networks and endpoints of a host
+T = TypeVar("T", verbs.Network, verbs.Endpoint)
 _NAME = re.compile(r"[!-~]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Networks and endpoints of this host, by id."""
+    """Networks and endpoints of this host, by id; of what cannot be reported to others, why."""
 
     networks: dict[str, verbs.Network] = field(default_factory=dict)
     endpoints: dict[str, verbs.Endpoint] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
 
 def desired(host: OverlayNetworks) -> Desired:
     networks = host.all()
     if not networks:
         return Desired()
-    endpoints = [
-        *(_endpoint(record) for record in host.endpoints() if record.mac),
-        *(_host(each) for each in networks if each.ports.host_addresses),
-    ]
-    return Desired(
-        {each.record.id: network(each) for each in networks}, {e.id: e for e in endpoints}
-    )
+    found = Desired()
+    for each in networks:
+        _add(found, found.networks, network(each), f"network {each.record.spec.name[:64]}")
+    for record in host.endpoints():
+        if record.mac and record.network in found.networks:
+            name = f"container {record.owner_name}"
+            _add(found, found.endpoints, _endpoint(record), name)
+    for each in networks:
+        if each.ports.host_addresses and each.record.id in found.networks:
+            name = f"this host on network {each.record.spec.name}"
+            _add(found, found.endpoints, _host(each), name)
+    return found
+
+
+def _add(found: Desired, those: dict[str, T], value: T, name: str) -> None:
+    """Unless the process would not take it, and with it none of the others."""
+    try:
+        msgspec.convert(msgspec.to_builtins(value), type(value))
+    except msgspec.ValidationError as error:
+        found.problems[name] = f"it is not reported to other hosts: {error}"
+        return
+    if len(found.networks) + len(found.endpoints) >= MOST:
+        found.problems["containers"] = f"{MOST} networks and endpoints of a host can be reported"
+        return
+    those[value.id] = value
 
 
 def network(each: OverlayNetwork) -> verbs.Network:

@@ -164,7 +164,8 @@ class Following:
     def _compare(self, channel: Channel) -> Problems:
         wanted = desired(self._host)
         told, self._told = self._told, None  # if it fails in between, all is sent the next time
-        problems: Problems = {}
+        problems: Problems = dict(wanted.problems)
+        refused = False
         for call in differences(told, wanted):
             try:
                 channel.call(call)
@@ -172,7 +173,8 @@ class Following:
                 if channel.closed:
                     raise
                 problems[_about(call, wanted)] = str(error)
-        self._told = wanted if not problems else None
+                refused = True
+        self._told = None if refused else wanted
         return problems
 
     def _report(self, events: Sequence[dict[str, Any]]) -> None:

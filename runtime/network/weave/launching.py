@@ -21,7 +21,8 @@ LABEL = "netkit.weave"  # of the network that `launch` makes
 RANGE_LABEL = "netkit.weave.range"  # of the overlay when it was made
 DEFAULT_RANGE = "10.32.0.0/12"
 PEERS = 256  # targets of one host
-PASSWORD = 1024  # bytes
+PASSWORD = 253  # characters
+SUBNETS = 8  # trusted ones; also addresses to advertise
 SHORTEST, LONGEST = 8, 30  # lengths of a range's prefix: a /30 has two addresses
 
 
@@ -38,10 +39,19 @@ class HostRoute:
 
 def peers_of(texts: Sequence[str]) -> tuple[Peer, ...]:
     """All addresses of all of them.  InvalidSpec: there is no such host, or there are too many."""
+    check_peers(texts)
     found = dict.fromkeys(peer for text in texts for peer in resolved(text))
     if len(found) > PEERS:
-        raise InvalidSpec(f"{len(found)} peers: {PEERS} can be connected to")
+        raise InvalidSpec(f"{len(found)} addresses of peers: {PEERS} can be connected to")
     return tuple(found)
+
+
+def check_peers(texts: Sequence[str]) -> None:
+    """InvalidSpec: there are too many, or one is too long; before any of them is looked up."""
+    if len(texts) > PEERS:
+        raise InvalidSpec(f"{len(texts)} peers: {PEERS} can be connected to")
+    if not all(0 < len(text) <= 253 for text in texts):
+        raise InvalidSpec("a peer has 1 to 253 characters: use HOST or HOST:PORT")
 
 
 def within(settings: Settings, range_: str) -> Settings:
@@ -50,8 +60,10 @@ def within(settings: Settings, range_: str) -> Settings:
 
 def settings_of(request: LaunchRequest, range_: str) -> Settings:
     """InvalidSpec.  Names of hosts are looked up, which may take seconds."""
-    if len(request.password.encode()) > PASSWORD:
-        raise InvalidSpec(f"the password is longer than {PASSWORD} bytes")
+    if len(request.password) > PASSWORD:
+        raise InvalidSpec(f"the password is longer than {PASSWORD} characters")
+    if max(len(request.trusted_subnets), len(request.advertise)) > SUBNETS:
+        raise InvalidSpec(f"too many trusted subnets or advertised addresses: {SUBNETS} at most")
     peers = peers_of(request.peers)
     return Settings(
         launch=new_launch(),

@@ -226,10 +226,11 @@ class WeaveService:
     def forget(self, peers: Sequence[str]) -> None:
         if not peers:
             raise InvalidSpec("Peers are needed: those that are not to be connected to any more")
+        launching.check_peers(peers)
         self.call(verbs.Forget(peers=tuple(peers)))
 
     def rmpeer(self, peer: str, *, force: bool = False) -> dict[str, Any]:
-        if not peer:
+        if not 0 < len(peer) <= 253:
             raise InvalidSpec("Peer is needed: its nickname, or the beginning of its id")
         count = self.call(verbs.RmPeer(peer=peer, force=force, seconds=DECISION))
         return {"Addresses": count, "Text": f"{count} IPs taken over from {peer}"}

@@ -136,6 +136,20 @@ def test_what_is_refused_is_a_problem_until_it_is_taken(bench: HostBench) -> Non
     assert list(bench.process.endpoints) == [endpoint.id]
 
 
+def test_what_the_process_would_not_read_keeps_nothing_else_back(bench: HostBench) -> None:
+    long = "n" * 254
+    bench.network(long, "10.33.0.0/24")
+    lane = bench.network()
+    bench.run(lane)
+    bench.following.start()
+    assert bench.following.settle()
+    assert list(bench.process.networks) == [lane]
+    assert len(bench.process.endpoints) == 1
+    ((what, why),) = bench.following.problems.items()
+    assert what == f"network {long[:64]}"
+    assert "not reported" in why
+
+
 def test_events_are_handed_on_and_one_that_fails_does_no_harm(bench: HostBench) -> None:
     seen: list[object] = []
 

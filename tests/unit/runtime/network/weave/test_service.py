@@ -13,6 +13,7 @@ from netkit.errors import Conflict, InUse, InvalidSpec, KernelError, NetkitError
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.network.remote import RemoteState
 from netkit.overlay import verbs
+from netkit.overlay.folders import Folders
 from netkit.spec import NetworkSpec
 from runtime.events import Events
 from runtime.network.networks import NetworksService
@@ -116,7 +117,10 @@ def test_a_launch_that_fails_leaves_no_network(bench: ServiceBench) -> None:
         ({"advertise": ["h1"]}, "invalid address 'h1'"),
         ({"port": 65535}, "invalid port"),
         ({"mtu": 67}, "invalid MTU"),
-        ({"password": "x" * 1025}, "longer than 1024 bytes"),
+        ({"password": "x" * 254}, "longer than 253 characters"),
+        ({"trusted_subnets": [f"10.{n}.0.0/16" for n in range(9)]}, "8 at most"),
+        ({"peers": ["h" * 254]}, "1 to 253 characters"),
+        ({"peers": [""]}, "1 to 253 characters"),
         ({"peers": [f"192.0.2.{n % 250}:{n + 1}" for n in range(257)]}, "257 peers"),
     ],
 )
@@ -340,6 +344,16 @@ def test_a_network_of_another_driver_has_the_name(bench: ServiceBench) -> None:
         bench.launch()
 
 
+def test_whatever_a_launch_takes_the_process_reads(bench: ServiceBench, tmp_path: Path) -> None:
+    bench.launch(
+        password="p" * 253, nickname="n" * 63, trusted_subnets=["10.0.0.0/8"] * 8,
+        peers=[f"192.0.2.1:{n + 1}" for n in range(256)], advertise=["192.0.2.9"] * 8,
+    )  # fmt: skip
+    folders = Folders(tmp_path / "state", tmp_path / "run")
+    folders.write(bench.process.settings)
+    assert folders.read() == bench.process.settings
+
+
 def test_peers_are_taken_over(bench: ServiceBench) -> None:
     bench.launch()
     assert bench.weave.rmpeer("h2") == {
@@ -347,8 +361,9 @@ def test_peers_are_taken_over(bench: ServiceBench) -> None:
     }  # fmt: skip
     with pytest.raises(InvalidSpec):
         bench.weave.rmpeer("")
-    with pytest.raises(InvalidSpec):
-        bench.weave.forget([])
+    for peers in ([], ["x" * 254], [""], ["h1"] * 257):
+        with pytest.raises(InvalidSpec):
+            bench.weave.forget(peers)
 
 
 def test_bytes_and_infinity_are_shown_as_json_has_them() -> None:
