@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -92,6 +93,21 @@ def test_who_subscribes_hears_also_what_came_before_an_answer(path: Path) -> Non
     with answering(path), Channel(path) as channel:
         channel.call(verbs.Endpoints(endpoints=()))
         assert [each["event"] for each in channel.events(0.05)] == ["before", "hello"]
+
+
+def test_what_has_happened_is_there_without_waiting(path: Path) -> None:
+    with answering(path) as process, Channel(path) as channel:
+        assert channel.waiting() == []
+        channel.call(verbs.Subscribe())
+        select.select([channel], [], [], 20)
+        assert channel.waiting() == [{"event": "hello"}]
+        channel.call(verbs.Endpoints(endpoints=()))
+        assert channel.waiting() == [{"event": "before"}]
+        assert channel.waiting() == []
+        with pytest.raises(KernelError):
+            channel.call(verbs.Stop())
+        assert channel.closed
+        assert process.thread.is_alive()
 
 
 def test_without_a_process_one_line_says_what_to_do(path: Path) -> None:

@@ -115,6 +115,29 @@ def test_an_address_that_somebody_has_is_refused_and_one_that_is_free_given(shel
     assert shell.do(verbs.Claim(ident="other", address="10.32.0.1/16")) == "10.32.0.1/16"
 
 
+def test_what_is_held_is_listed_until_it_is_released(shell: Shell) -> None:
+    given = shell.do(verbs.Allocate(ident="other", subnet="10.32.0.0/16"))
+    shell.do(verbs.Claim(ident="far", address="192.168.1.2/24", network=LANE.id))
+    held = [["other", given.partition("/")[0]], [WEB.id, "10.32.0.1"]]
+    assert sorted(shell.do(verbs.Held())) == sorted(held), "without what nobody gives out"
+    shell.start()
+    assert sorted(shell.do(verbs.Held())) == sorted(held)
+    shell.do(verbs.Release(ident="other"))
+    assert shell.do(verbs.Held()) == [[WEB.id, "10.32.0.1"]]
+
+
+@pytest.mark.parametrize(("resume", "left"), [(True, ["h2", "h3"]), (False, ["h3"])])
+def test_a_launch_resumes_with_the_former_peers_or_forgets_them(
+    resume: bool, left: list[str]
+) -> None:
+    shell = Shell(peers=(verbs.Peer(host="192.0.2.2", port=6783, name="h2"),))
+    shell.settings = Settings(
+        launch="2", resume=resume, peers=(verbs.Peer(host="192.0.2.3", port=6783, name="h3"),)
+    )
+    shell.start()
+    assert sorted(target.name for target in shell.do(verbs.Status()).targets) == left
+
+
 def test_of_several_what_can_be_done_is_and_the_rest_is_told(shell: Shell) -> None:
     other = msgspec.structs.replace(WEB, id="f", names=("db",), addresses=("10.32.0.3",))
     bad = msgspec.structs.replace(WEB, id="g", network="nonsense")
