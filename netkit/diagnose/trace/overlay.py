@@ -18,7 +18,7 @@ from netkit.diagnose.explain.packet import Ends, Flow, Packet, Span
 from netkit.diagnose.trace.facts import Located, Observer, OverlayNetwork, Space
 from netkit.diagnose.trace.leg import Stop
 from netkit.diagnose.trace.stops import usable
-from netkit.errors import NotFound
+from netkit.errors import KernelError, NotFound
 
 FASTDP, SLEEVE, RELAY = "fastdp", "sleeve", "relay"
 KINDS = frozenset({FASTDP, SLEEVE, RELAY})
@@ -39,7 +39,7 @@ def located(vni: int, mac: str, address: IPv4Address, observer: Observer) -> Loc
     """None: there is nobody to ask."""
     try:
         return observer.located(vni, mac=mac, address=address)
-    except NotFound:
+    except (NotFound, KernelError):  # it does not run, or does not answer
         return None
 
 

@@ -22,7 +22,7 @@ from netkit.diagnose.trace.facts import (
 )
 from netkit.diagnose.trace.join import Trace, question, trace
 from netkit.driver import OverlayPorts
-from netkit.errors import InvalidSpec
+from netkit.errors import InvalidSpec, KernelError
 from tests.unit.netkit.diagnose.test_trace import FakeHost, OneHost, nic, rules
 
 LANE, WIRE = IPv4Network("10.32.0.0/16"), IPv4Network("10.0.0.0/24")
@@ -171,6 +171,13 @@ def process_gone(made: Hosts) -> None:
     made[1].process = None
 
 
+def process_hangs(made: Hosts) -> None:
+    def hangs(mac: str, address: str) -> Located:
+        raise KernelError("the weave overlay does not answer")
+
+    made[1].process = hangs
+
+
 def without_process_there(made: Hosts) -> None:
     by_process(made)
     made[2].process = None
@@ -246,6 +253,7 @@ def back_elsewhere(made: Hosts) -> None:
     ("fault", "code", "words"),
     [
         (process_gone, "tunnel-unwatched", "the overlay's process does not run on this host"),
+        (process_hangs, "tunnel-unwatched", "the overlay's process does not run on this host"),
         (without_process_there, "overlay-off", "where the weave overlay does not run"),
         (tap_is_closed, "overlay-off", "which no process of the weave overlay reads"),
         (no_way, "tunnel-down", "there is no way to h2, where 10.32.0.2 is: there is no session"),
