@@ -12,7 +12,7 @@ from netkit.errors import KernelError
 from netkit.lab.daemon import LabDaemon
 from netkit.lab.model import Lab, LabHost, Places
 
-PATIENCE = 60.0  # seconds until a host that was given peers must be connected to all
+PATIENCE = 120.0  # seconds until a host that was given peers must be connected to all
 POLL = 0.1  # seconds
 HERE = "/netkit/weave"
 PASSWORD = "--password="

@@ -115,7 +115,7 @@ def lab_command(line: str, folder: Path, name: str) -> None:
         if (done.returncode != 0) == silent and all(fact in done.stdout for fact in facts):
             return
         assert time.monotonic() < deadline, shown
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def inspected(machine: Machine, *argv: str) -> object:
