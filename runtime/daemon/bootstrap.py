@@ -196,6 +196,7 @@ def _trace(
         vswitchd=below.host.vswitchd,
         backend=lambda: dict(backend),
         overlay=weave.call,
+        elsewhere=below.networks.global_networks.remote_endpoints,
         layouts=layouts(),
     )
 

@@ -19,6 +19,7 @@ from netkit.kernel.ovs.vswitchd import Vswitchd
 from netkit.model.layout import FirewallLayout
 from netkit.network.api import Networks, Policies
 from netkit.overlay.verbs import Locate
+from netkit.spec import EndpointRecord
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.network.known_networks import known_networks
@@ -38,10 +39,12 @@ class TraceService:
         vswitchd: Vswitchd,
         backend: Callable[[], Mapping[str, Any]],
         overlay: Callable[[Locate], Any],
+        elsewhere: Callable[[], Sequence[EndpointRecord]] = tuple,
         layouts: Sequence[FirewallLayout] = (),
     ) -> None:
         """`backend`: the firewall, as `info` shows it; `layouts` of all firewall plugins;
-        `overlay` asks the overlay's process.  NotFound: it does not run."""
+        `overlay` asks the overlay's process (NotFound: it does not run); `elsewhere`: endpoints of
+        other hosts, as far as this one knows them."""
         self._networks = networks
         self._policies = policies
         self._store = store
@@ -50,7 +53,7 @@ class TraceService:
         self._vswitchd = vswitchd
         self._backend = backend
         self._layouts = layouts
-        self._overlay = overlay
+        self._overlay, self._elsewhere = overlay, elsewhere
 
     def leg(self, ask: Ask) -> Leg:
         return leg(ask, self._observer())
@@ -58,7 +61,12 @@ class TraceService:
     def locate(self, name: str) -> Place:
         if address := address_of(name):
             return self._owner(address)
-        container = self._store.find(name)
+        try:
+            container = self._store.find(name)
+        except NotFound:
+            if (remote := self._remote(name)) is not None:
+                return remote
+            raise
         space = self._space(container)
         return Place(
             name=container.name,
@@ -71,6 +79,16 @@ class TraceService:
                 if e.space == space
             ),
         )
+
+    def _remote(self, name: str) -> Place | None:
+        """A container of another host, by name."""
+        found = [e for e in self._elsewhere() if e.owner_name == name]
+        known = {n.id: n.name for n in known_networks(self._networks)}
+        addresses = tuple(
+            (known[e.network], a.partition("/")[0])
+            for e in found if e.network in known for a in e.addresses
+        )  # fmt: skip
+        return Place(name=name, space="", remote=True, addresses=addresses) if addresses else None
 
     def _owner(self, address: IPv4Address) -> Place:
         observer = self._observer()

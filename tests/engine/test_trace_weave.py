@@ -103,7 +103,7 @@ def test_it_goes_through_the_overlay_and_says_by_which_way(pair: Pair) -> None:
     assert there.startswith("fastdp to h1 (10.77.0.1): VXLAN number ")
     assert there.endswith("udp/6784; probed 1422 bytes")
     assert arrived.startswith("fastdp from 10.77.0.2 by eth0: VXLAN number ")
-    found = pair.trace("one", TWO, "tcp/80", alone=True)
+    found = pair.trace("one", "two", "tcp/80", alone=True)  # its name is known here
     assert (found["code"], found["words"]) == (
         "beyond", "it leaves the host by fastdp tunnel to h2 (10.77.0.2), where no engine could be "
         "asked")  # fmt: skip

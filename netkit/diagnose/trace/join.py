@@ -96,6 +96,10 @@ class _Way:
     def go(self) -> Trace:
         begin, source = self._find(self.q.source)
         at, target = self._find(self.q.target)
+        if source is not None and source.remote:
+            raise NotFound(
+                f"container {source.name} is on another host: name its engine, --via HOST=URL"
+            )
         for place in (source, target):
             if place is not None and not place.running:
                 words, fix = f"container {place.name} does not run", f"netkit start {place.name}"
@@ -113,7 +117,7 @@ class _Way:
             ask = replace(ask, target=self.q.target)
         elif there.network:
             ask = replace(ask, address=_address_on(target, there.network))
-        elif at == begin or target.space == HOST:
+        elif not target.remote and (at == begin or target.space == HOST):
             ask = replace(ask, target=target.space)
         else:
             ask = replace(ask, address=_near(target, source))
@@ -135,9 +139,14 @@ class _Way:
             return _Owned(home, None)
         if s.kind == "host":
             return _Owned(home, Place(name=HOST, space=HOST))
+        known: _Owned | None = None
         for name, engine in self.engines.items():
             if (found := engine.locate(s.name or str(s.address))) is not None:
-                return _Owned(name, found)
+                if not found.remote:
+                    return _Owned(name, found)
+                known = known or _Owned(name, found)
+        if known is not None:
+            return known
         if s.address is None:
             raise NotFound(
                 f"no container {s.name}, and no IPv4 address; other words are host, world, "

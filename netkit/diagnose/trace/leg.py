@@ -133,6 +133,7 @@ class Place:
     name: str
     space: str  # "" where it does not run
     running: bool = True
+    remote: bool = False  # it is on another host, whose engine is to be asked
     host: str = ""  # of one that does not run: the container whose network it has
     addresses: tuple[tuple[str, str], ...] = ()  # (network, address)
 

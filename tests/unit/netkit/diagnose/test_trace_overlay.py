@@ -21,8 +21,9 @@ from netkit.diagnose.trace.facts import (
     Space,
 )
 from netkit.diagnose.trace.join import Trace, question, trace
+from netkit.diagnose.trace.leg import Place as Known
 from netkit.driver import OverlayPorts
-from netkit.errors import InvalidSpec, KernelError
+from netkit.errors import InvalidSpec, KernelError, NotFound
 from tests.unit.netkit.diagnose.test_trace import FakeHost, OneHost, nic, rules
 
 LANE, WIRE = IPv4Network("10.32.0.0/16"), IPv4Network("10.0.0.0/24")
@@ -149,6 +150,26 @@ def test_a_packet_goes_by_the_kernel_there_and_back() -> None:
     found = asked(alone, str(INNER[2]))
     assert found.code == "beyond"
     assert "by fastdp tunnel to h2 (10.0.0.2), where no engine" in found.words
+
+
+class Knowing(OneHost):
+    """An engine that has been told of containers of other hosts."""
+
+    def locate(self, name: str) -> Known | None:
+        here = super().locate(name)
+        there = (("lane", str(INNER[2])),)
+        return here or Known(name=name, space="", remote=True, addresses=there)
+
+
+def test_a_container_of_another_host_is_known_by_name_also_where_its_engine_is_not_asked() -> None:
+    made = hosts()
+    alone = {"h1": Knowing(made[1])}
+    assert trace(alone, question("a", "b", "tcp/80")).code == "beyond"
+    assert trace(alone, question("a", "b:lane", "tcp/80")).code == "beyond"
+    with pytest.raises(NotFound, match="container b is on another host: name its engine"):
+        trace(alone, question("b", "a", "tcp/80"))
+    both = {"h1": Knowing(made[1]), "h2": Knowing(made[2])}
+    assert trace(both, question("a", "b", "tcp/80")).words == "delivered to container b on h2"
 
 
 def test_a_packet_goes_by_user_space_or_by_a_third_host_and_it_says_why() -> None:

@@ -9,6 +9,8 @@ from plugins.weave import limits, overlay
 from plugins.weave.events import KeysUsed, RelayedData
 from plugins.weave.holder import Fenced
 from plugins.weave.local import Endpoint, Network
+from plugins.weave.locating import locate
+from plugins.weave.parts import packed_of
 from plugins.weave.planes import Way
 from plugins.weave.removal import Removed
 from plugins.weave.settings import Settings
@@ -92,6 +94,23 @@ def test_an_endpoint_with_an_address_of_another_host_gets_nothing(wire: Wire) ->
     assert [r.peer for r in table.remotes if a.answer(stolen) in r.addresses] == [a.me]
     why = f"{a.answer(stolen)} is in use at h1: h3 has it, too, and gets nothing that is sent to it"
     assert why in table.conflicts
+
+
+@pytest.mark.slow
+def test_why_an_address_is_not_reached_is_known(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(5)
+    address = packed_of("10.32.128.1")
+    found = locate(a.overlay, LANE.id, None, address)
+    assert (found.name, found.host, found.port, found.container) == ("h2", "192.0.2.2", 6783, "db")
+    assert found.reason == a.reason(b)
+    b.stop()
+    wire.run(60)
+    found = locate(a.overlay, LANE.id, None, address)
+    assert found.peer == ""
+    assert found.why.startswith("h2 has it, but is dead")
+    found = locate(a.overlay, LANE.id, None, packed_of("10.32.9.9"))
+    assert found.why == "no host of the overlay has it on this network"
 
 
 @pytest.mark.slow
@@ -283,6 +302,9 @@ def test_two_that_cannot_meet_go_by_a_third(wire: Wire, password: str) -> None:
     wire.run(60)
     assert {a.way(b), b.way(a)} == {Way.RELAY}
     assert a.reason(b) == "relay by h3: no direct session"
+    found = locate(a.overlay, LANE.id, None, packed_of("10.32.128.1"))
+    assert (found.peer, found.name, found.addresses) == (b.me.hex(), "h2", ("10.32.128.1",))
+    assert (found.way, found.hop, found.host, found.sealed) == ("relay", "h3", "", True)
     assert keys_fit(a, b)
     assert keys_fit(b, a)
     assert a.paths[b.me].key  # the third would read along
