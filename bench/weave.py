@@ -106,6 +106,8 @@ def measure(kind: Kind, at: Underlay, scale: Scale, into: Samples) -> None:
     with kind.way(at):
         _answers(at)
         half = scale.seconds / 2
+        if not at.whole:
+            iperf(at, half)  # who adapts to the loss has to notice it first
         before, busy = cpu(at.pids), machine()
         one = iperf(at, scale.seconds)
         into.cpu.append((cpu(at.pids) - before) / (one["bytes"] / 1e9))

@@ -34,7 +34,7 @@ GATHER = 0.02  # seconds in which changes of tables are put together
 REPAIR = 30.0  # seconds between looks at all of the kernel's tables
 AGAIN = 1.0  # seconds until what could not be written is tried again, at first
 HINTED = 0.2  # seconds at least between repairs that an event of the kernel brings
-COUNT = 1.0  # seconds between looks at what was received
+COUNT, BUSY = 1.0, 0.25  # seconds between looks at what was received; while something is
 REVIVE = 1.0  # seconds until a worker that cannot be started is tried again
 OFTEN = {"members"}  # events that are not logged
 WAITING = 4096  # calls that wait for an answer
@@ -191,8 +191,9 @@ class Process:
     def _count(self) -> None:
         """Have peers know whether what they send gets lost."""
         at = now()
-        self._count_at = at + COUNT
-        for number, lossy in self._losses.look(self._user.received(), at):
+        received = self._user.received()
+        self._count_at = at + (BUSY if received else COUNT)
+        for number, lossy in self._losses.look(received, at):
             self.perform(self._core.lossy(number, lossy, at))
 
     def asked(self, client: Client, call: Call) -> None:

@@ -277,7 +277,6 @@ def test_where_datagrams_get_lost_segments_are_sealed_one_by_one(
     lossy: Peers, sender: int, receiver: int
 ) -> None:
     one, other = lossy[sender], lossy[receiver]
-    assert not is_lossy(one, other)
     with transfer(one, other):
         eventually(lambda: is_lossy(one, other))
         assert sealed_together(one) < 1.5

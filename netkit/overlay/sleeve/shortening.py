@@ -17,7 +17,8 @@ from netkit.overlay.sleeve.tables import PeerCounts, Received
 
 SHORTEN = 0.003  # lost datagrams, as a share: an eighth of the frames with 44 segments
 LENGTHEN = 0.0003
-ENOUGH = 2000  # datagrams between two looks, at least: fewer say too little
+ENOUGH = 2000  # datagrams between two looks, at least: fewer say too little,
+FEW = 5  # but for so many payloads that are missing: a lossy path is noticed at once
 CALM = 30.0  # seconds with next to no loss until frames are whole again
 
 
@@ -43,7 +44,7 @@ class Shortening:
         if payloads < 0 or datagrams < 0 or missing < 0:
             self._remember(received)
             return False
-        if datagrams + missing < ENOUGH:
+        if datagrams + missing < ENOUGH and missing < FEW:
             return False
         self._remember(received)
         self.loss = _share(payloads, datagrams, missing)

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from netkit.overlay.sleeve.shortening import CALM, ENOUGH, LENGTHEN, SHORTEN, Shortening
+from netkit.overlay.sleeve.shortening import CALM, ENOUGH, FEW, LENGTHEN, SHORTEN, Shortening
 from netkit.overlay.sleeve.tables import PeerCounts
 
 pytestmark = pytest.mark.slow  # many datagrams
@@ -75,10 +75,19 @@ def test_between_the_bounds_nothing_changes() -> None:
 
 
 def test_too_few_say_nothing() -> None:
+    choice, few = Shortening(), FEW - 1
+    assert not choice.look(PeerCounts(payloads=few, datagrams=44 * few, missing=few), 0)
+    assert choice.whole
+    assert choice.look(PeerCounts(payloads=FEW, datagrams=44 * FEW, missing=FEW), 1)
+
+
+def test_without_a_loss_a_look_takes_many() -> None:
     choice = Shortening()
-    lost = ENOUGH // 4
-    assert not choice.look(PeerCounts(payloads=lost, datagrams=lost, missing=lost), 0)
-    assert choice.look(PeerCounts(payloads=3 * lost, datagrams=3 * lost, missing=3 * lost), 1)
+    choice.look(PeerCounts(payloads=10, datagrams=440, missing=5), 0)
+    assert not choice.look(PeerCounts(payloads=50, datagrams=ENOUGH, missing=5), 1)
+    assert choice.loss > SHORTEN
+    choice.look(PeerCounts(payloads=60, datagrams=ENOUGH + 440, missing=5), 2)
+    assert choice.loss == 0
 
 
 def test_counts_of_a_new_worker_are_begun_with() -> None:
