@@ -23,6 +23,7 @@ from netkit.diagnose.trace import (
     overlay,
     overlay_arriving,
     overlay_leaving,
+    overlay_rules,
     switching,
 )
 from netkit.diagnose.trace.begin import begin
@@ -325,21 +326,10 @@ class Walk:
         return self._leg(Leg(end="left", left=result.left))
 
     def _outer(self, packet: Packet, iface: str) -> None:
-        """Follow an outer packet of an overlay's through the host's rules: see overlay.Outer."""
-        host = self.observer.space(HOST)
-        rules = host.facts.rules.without_table(overlay.SENDERS)
-        facts = replace(host.facts, rules=rules)
-        party = Party(kind="outside", iface=iface) if iface else Party(kind="host")
-        trail = Trail(facts, self.guesses, asked=self.asked)
-        end = Journey(facts, trail).go(party, packet)
-        self.asked = trail.asked
-        for why in decisions(trail.passed, host):
-            self._say(host.name, "rule", f"outer packet: {why}")
-        if end.party is None:
-            dst = packet.ends.dst
-            stop = causes.ended_there(host, party, end, packet, dst, self.observer)
-            outer = f"the outer packet, udp/{packet.ends.dport[0]} to {dst}"
-            raise Stop(stop.code, f"{outer}: {stop.words}", stop.fix)
+        """See overlay.Outer."""
+        self.asked = overlay_rules.follow(
+            packet, iface, self.observer, self.guesses, self.asked, self._say
+        )
 
     # -- from other hosts ----------------------------------------------------------------
 
