@@ -35,6 +35,7 @@ from runtime.daemon import config_load
 from runtime.daemon.bootstrap import Daemon, bootstrap
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.reload import Reload, on_signal
+from runtime.oci.cgroups import Cgroups
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.daemon")
@@ -170,10 +171,11 @@ async def _serve(
         environ=os.environ,
         group=config.group,
     )
-    exposed = open_to_all(addresses, tls)  # not said of an address that was refused
-    for warning in exposed:
+    # Not of an address that was refused.
+    found = [*open_to_all(addresses, tls), *filter(None, [Cgroups.probe().warning])]
+    for warning in found:
         log.warning("%s", warning)
-    config = replace(config, warnings=(*config.warnings, *exposed))  # shown by `info`, too
+    config = replace(config, warnings=(*config.warnings, *found))  # shown by `info`, too
     with (
         contextlib.ExitStack() as opened,
         ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers,

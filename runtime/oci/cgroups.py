@@ -35,6 +35,16 @@ class Cgroups:
         # these two hierarchies have no controllers
         return cls(version=1, controllers=frozenset(names) - {"unified", "systemd"}, swap=swap)
 
+    @property
+    def warning(self) -> str:
+        """Why no container will start on this host; "" where they can."""
+        if self.controllers:
+            return ""
+        return (
+            f"no control groups are mounted below {TOP}, so containers cannot be started: in a "
+            "network namespace use nsenter --net=/run/netns/NAME, as ip netns exec hides them"
+        )
+
     def folders(self, path: str, top: Path = TOP) -> Iterator[Path]:
         """Directories of the group at `path` ("/netkit/ID"): one, or with v1 one per controller."""
         inside = path.lstrip("/")
