@@ -64,6 +64,8 @@ def _astray(
         words = f"{bridge} does not know {mac}, and the weave overlay does not run on this host"
         return Stop("overlay-off", words, LAUNCH)
     if found.peer not in {"", found.me} and not at:
+        if found.way == "none":  # there is an entry once there is a way
+            return _no_way(near, found)
         words = f"{bridge} has no entry for {mac} of {found.name}: another tool deleted it"
         return Stop("fdb-elsewhere", words, STATUS)
     now = located(network.ports.vni, "", near, observer)
@@ -75,6 +77,11 @@ def _astray(
         f"it is sent to {near} at {mac}, but {where}",
         f"ip neigh del {near} dev IFACE  # in the sender's namespace",
     )
+
+
+def _no_way(near: IPv4Address, found: Located) -> Stop:
+    words = f"there is no way to {found.name}, where {near} is: {found.reason}"
+    return Stop("tunnel-down", words, STATUS)
 
 
 def _by_kernel(
@@ -120,8 +127,7 @@ def _by_process(
     if found.peer in {"", found.me}:
         raise Stop("no-neighbour", f"{mac} on network {network.name}: {found.why}")
     if found.way == "none":
-        words = f"there is no way to {found.name}, where {frame.near} is: {found.reason}"
-        raise Stop("tunnel-down", words, STATUS)
+        raise _no_way(frame.near, found)
     kind, sealed = RELAY if found.way == RELAY else SLEEVE, "sealed" if found.sealed else "in clear"
     where = f"by way of {found.hop}" if kind == RELAY else f"udp/{found.port}"
     to = f"{found.name} ({found.host})" if found.host else found.name

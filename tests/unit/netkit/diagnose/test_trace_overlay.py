@@ -256,6 +256,11 @@ def entry_deleted(made: Hosts) -> None:
     made[1].spaces[HOST] = replace(space, fdb={("wv-1", MACS[1]): "v-1"})
 
 
+def no_way_yet(made: Hosts) -> None:
+    no_way(made)
+    entry_deleted(made)
+
+
 def other_network(made: Hosts) -> None:
     ports = replace(PORTS, vni=8)
     made[2].networks = (OverlayNetwork(name="other", ports=ports),)
@@ -278,6 +283,7 @@ def back_elsewhere(made: Hosts) -> None:
         (without_process_there, "overlay-off", "where the weave overlay does not run"),
         (tap_is_closed, "overlay-off", "which no process of the weave overlay reads"),
         (no_way, "tunnel-down", "there is no way to h2, where 10.32.0.2 is: there is no session"),
+        (no_way_yet, "tunnel-down", "there is no way to h2, where 10.32.0.2 is"),
         (not_admitted, "source-guard", "ip netkit-weave drops what comes from 10.0.0.1"),
         (check_changed, "rule-unknown", "was changed by another tool"),
         (foreign_source, "source-guard", "does not take 02:42:0a:20:00:01 with 10.32.0.1"),
