@@ -10,6 +10,7 @@ Sources: sendmsg(2), udp(7), Documentation/networking/segmentation-offloads.rst.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -171,9 +172,25 @@ class Gather:
 
     def send(self, fd: int) -> int:
         """0, or the errno."""
-        if self._send(fd, self._at, 0) < 0:
-            return ctypes.get_errno()
-        return 0
+        if self._send(fd, self._at, 0) >= 0:
+            return 0
+        error = ctypes.get_errno()
+        return self._one_by_one(fd) if error == errno.EIO and self.pieces > 1 else error
+
+    def _one_by_one(self, fd: int) -> int:
+        """Kernels before 6.11 cut nothing for a device that computes no checksums."""
+        header, vectors = self._header, self._header.iov
+        whole = header.iovlen, header.controllen
+        header.iovlen, header.controllen = 2, 0
+        try:
+            for n in range(self.pieces):
+                header.iov = vectors + 2 * n * ctypes.sizeof(_Iovec)
+                if self._send(fd, self._at, 0) < 0:
+                    return ctypes.get_errno()
+            return 0
+        finally:
+            header.iov = vectors
+            header.iovlen, header.controllen = whole
 
 
 def eights(number: int, count: int) -> memoryview:
@@ -198,9 +215,23 @@ class Train:
         self._vector.len = size
         self._message.segments_of(each)
         self._message.header.controllen = _SEGMENT_SPACE if size > each else 0
-        if _libc.sendmsg(fd, self._message.at, 0) < 0:
-            return ctypes.get_errno()
-        return 0
+        if _libc.sendmsg(fd, self._message.at, 0) >= 0:
+            return 0
+        error = ctypes.get_errno()
+        return self._one_by_one(fd, size, each) if error == errno.EIO and size > each else error
+
+    def _one_by_one(self, fd: int, size: int, each: int) -> int:
+        """As `Gather` does."""
+        self._message.header.controllen = 0
+        try:
+            for at in range(0, size, each):
+                self._vector.base = self._data.address + at
+                self._vector.len = min(each, size - at)
+                if _libc.sendmsg(fd, self._message.at, 0) < 0:
+                    return ctypes.get_errno()
+            return 0
+        finally:
+            self._vector.base = self._data.address
 
 
 class _Layout:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import random
 import socket
 import time
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from netkit.overlay.sleeve import framing, vnet
+from netkit.overlay.sleeve import framing, vectors, vnet
 from netkit.overlay.sleeve.framing import FLAG_ALONE, FLAG_BUNDLE, HEAD, TAG
 from netkit.overlay.sleeve.receive import PAUSE
 from netkit.overlay.sleeve.segmentation import split
@@ -316,3 +318,31 @@ def test_addresses_are_unpacked_as_they_were_packed(address: tuple[str, int]) ->
     assert unpacked_address(packed_address(*address)) == address
     with pytest.raises(ValueError, match="no address"):
         unpacked_address(packed_address(*address)[:6])
+
+
+class OldKernel:
+    """The C library on one that cuts nothing for the device."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(LIBC, name)
+
+    def sendmsg(self, fd: int, at: int, flags: int) -> int:
+        if vectors._Msghdr.from_address(at).controllen:
+            ctypes.set_errno(errno.EIO)
+            return -1
+        return int(LIBC.sendmsg(fd, at, flags))
+
+
+LIBC = vectors._libc
+
+
+@pytest.mark.parametrize(("key", "whole"), WAYS)
+def test_where_the_kernel_cuts_nothing_datagrams_are_sent_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, key: bytes, whole: bool
+) -> None:
+    monkeypatch.setattr(vectors, "_libc", OldKernel())
+    frames = [LARGE, *SMALL, tcp(b"x" * 900, 1348), LARGE]
+    with ends(key, whole=whole) as made:
+        assert sorted(segments(carried(made, *frames))) == sorted(segments(frames))
+        assert made.dropped == {}
+        assert made.session.counts.missing == 0
