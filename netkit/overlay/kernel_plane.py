@@ -152,11 +152,11 @@ def _way(reach: Reach) -> Way | None:
 def _network(network: Network, remotes: Sequence[Remote]) -> NetworkTable:
     members = []
     for remote in remotes:
-        found = [ip_address(each) for each in remote.addresses]
-        v4 = tuple(each for each in found if isinstance(each, IPv4Address))
         try:
+            found = [ip_address(each) for each in remote.addresses]
+            v4 = tuple(each for each in found if isinstance(each, IPv4Address))
             members.append(Member(mac=remote.mac, addresses=v4, peer=remote.peer.hex()))
-        except InvalidSpec as e:  # what a peer says is not to be believed
+        except (InvalidSpec, ValueError) as e:  # what a peer says is not to be believed
             log.warning("%s of %s: %s", network.name, remote.peer.hex()[:12], e)
     return NetworkTable(
         vni=network.vni, bridge=network.bridge, tap=network.tap, vxlan=network.vxlan,

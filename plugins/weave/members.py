@@ -129,6 +129,5 @@ def _host(overlay: Parts, peer: PeerId) -> Host:
 
 
 def _texts(addresses: Iterable[bytes]) -> tuple[str, ...]:
-    """Of those that are none, none."""
-    single = (prefixes.of(packed) for packed in addresses if len(packed) in {4, 16})
+    single = map(prefixes.of, addresses)
     return tuple(prefixes.text(each.family, each.first) for each in single)

@@ -160,11 +160,11 @@ def _entry(kind: int, value: bytes | None) -> _Entry | None:
         endpoint = read(value, Endpoint)
         if endpoint is None or endpoint.hidden or not endpoint.names:
             return None
-        return endpoint.network, _folded(endpoint.names), _usable(endpoint.addresses)
+        return endpoint.network, _folded(endpoint.names), tuple(dict.fromkeys(endpoint.addresses))
     name = read(value, Name)
     if name is None:
         return None
-    return name.network, _folded((name.name,)), _usable(name.addresses)
+    return name.network, _folded((name.name,)), tuple(dict.fromkeys(name.addresses))
 
 
 def _fold(name: str) -> str:
@@ -173,7 +173,3 @@ def _fold(name: str) -> str:
 
 def _folded(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_fold(name) for name in names))
-
-
-def _usable(addresses: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    return tuple(dict.fromkeys(a for a in addresses if len(a) in {4, 16}))

@@ -5,6 +5,7 @@ Values are msgpack arrays.  A newer version may add fields at the end: they are 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from typing import Annotated, Any, Final, TypeVar
 
@@ -89,6 +90,9 @@ class Endpoint(Statement, frozen=True):
     hidden: bool = False
     """Its addresses are resting or in doubt: no names, no forwarding."""
 
+    def __post_init__(self) -> None:
+        _check(self.addresses, _is_interface)
+
 
 class Network(Statement, frozen=True):
     """Kind NETWORK, key: the network's id."""
@@ -106,6 +110,32 @@ class Name(Statement, frozen=True):
     name: Text
     addresses: Annotated[tuple[Ip, ...], msgspec.Meta(max_length=16)]
     container: Text = ""
+
+    def __post_init__(self) -> None:
+        _check(self.addresses, _is_address)
+
+
+def _check(addresses: Iterable[bytes], possible: Callable[[bytes], bool]) -> None:
+    """Raises ValueError, which msgspec makes an error of decoding."""
+    for packed in addresses:
+        if not possible(packed):
+            raise ValueError(f"an address that cannot be: {packed.hex()}")
+
+
+def _is_address(packed: bytes) -> bool:
+    """msgspec has bounds of a length, and not two lengths."""
+    return len(packed) in {4, 16}
+
+
+def _is_interface(packed: bytes) -> bool:
+    """Neither loopback, multicast, unspecified nor broadcast (RFC 1122, 3.2.1.3; RFC 4291, 2.4),
+    nor an IPv4 address as 16 bytes (RFC 4291, 2.5.5)."""
+    if not _is_address(packed):
+        return False
+    if len(packed) == 16:
+        return packed[0] != 0xFF and any(packed[:10])
+    special = packed[0] == 127 or 224 <= packed[0] < 240
+    return any(packed) and not special and packed != b"\xff\xff\xff\xff"
 
 
 S = TypeVar("S", bound=Statement)

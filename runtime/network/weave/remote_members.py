@@ -29,6 +29,7 @@ SHARE = 5  # times as long as an update took is the pause at least
 AGAIN = 5.0  # seconds until a failed one is tried again
 ENDING = 10.0  # seconds that `stop` waits for an update that is under way
 LONGEST = 253  # characters of a name
+LOCALHOST = "localhost"
 
 # RFC 1123, 2.1; and underscores, which names of containers may have.
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -155,12 +156,12 @@ def states(found: Membership) -> dict[str, RemoteState]:
     made = {}
     for network in {*members, *names}:
         theirs = {m.host: hosts[m.host] for m in members[network] if m.host in hosts}
-        shown = [RemoteHost(id=h.id, name=_name(h.name, h.id), address=h.address)
+        shown = [RemoteHost(id=h.id, name=_name(h.name, h.id), address=_address(h.address))
                  for h in theirs.values()]  # fmt: skip
         made[network] = RemoteState(
             peers=tuple(sorted({h.address for h in shown if h.address})),
             neighbours=tuple(sorted(
-                (_container(m, theirs[m.host].address) for m in members[network]
+                (_container(m, _address(theirs[m.host].address)) for m in members[network]
                  if m.host in theirs),
                 key=lambda n: n.id,
             )),
@@ -176,6 +177,8 @@ def states(found: Membership) -> dict[str, RemoteState]:
 def _container(member: Member, host_address: str) -> RemoteContainer:
     """Its id has the peer's in it: no peer can pass one of its containers off as another's."""
     names = tuple(dict.fromkeys(_valid(member.names)))
+    # No frame of IPv6 goes over an overlay, and rules are about IPv4.
+    addresses = [a for a in member.addresses if ip_address(a).version == 4]
     known = member.container if _CONTAINER.fullmatch(member.container) else ""
     return RemoteContainer(
         id=member.host + member.id,
@@ -184,16 +187,27 @@ def _container(member: Member, host_address: str) -> RemoteContainer:
         host_address=host_address,
         sandbox=(known or member.id) + member.host,
         owner=names[0] if names else known[:12] or member.host[:12],
-        address=member.addresses[0] if member.addresses else "",
-        more_addresses=member.addresses[1:],
+        address=addresses[0] if addresses else "",
+        more_addresses=tuple(addresses[1:]),
         mac=member.mac,
         names=names,
     )
 
 
 def _valid(names: Iterable[str]) -> list[str]:
-    """Those that a resolver can be asked for."""
-    return [name for name in names if len(name) <= LONGEST and _NAME.fullmatch(name)]
+    """Those that a resolver can be asked for; localhost is nobody else's (RFC 6761, 6.3)."""
+    return [
+        name for name in names
+        if len(name) <= LONGEST and _NAME.fullmatch(name) and name.lower() != LOCALHOST
+    ]  # fmt: skip
+
+
+def _address(text: str) -> str:
+    """Of a host, which may be what it says of itself; "" if it is none."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return ""
 
 
 def _name(text: str, ident: str) -> str:

@@ -11,9 +11,14 @@ from plugins.weave import members
 from plugins.weave.local import Endpoint, Name, Network
 from plugins.weave.members import membership
 from plugins.weave.planes import MembersChanged
+from plugins.weave.record import Kind
 from tests.unit.plugins.weave.overlay_world import LANE, Machine, Wire
 
 HERE = {LANE.id: "id of lane"}
+NO_ADDRESSES = (
+    "00", "0a20000102", "0a2000010203", "00" * 4, "7f000001", "e0000001", "ffffffff", "ff" * 16,
+    "00" * 15 + "01", "00" * 10 + "ffff0a200001",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -108,6 +113,25 @@ def test_who_says_it_has_the_address_of_another_s_container_is_left_out_of_it(
     found = membership(a.overlay, HERE).members
     assert [m.host for m in found if address in m.addresses] == [b.me.hex()]
     assert [m.addresses for m in found if m.host == c.me.hex()] == [("192.0.2.7",)]
+
+
+def test_an_endpoint_with_an_address_that_no_interface_has_is_nothing(
+    two: tuple[Machine, Machine],
+) -> None:
+    a, b = two
+    for number, address in enumerate(NO_ADDRESSES):
+        mac, key = bytes((2, 0, 0, 0, 1, number)), b"evil%d" % number
+        value = msgspec.msgpack.encode([LANE.id, mac, [bytes.fromhex(address)], ["evil"]])
+        b.do(b.overlay.node.put(Kind.ENDPOINT, key, value, a.wire.now))
+    b.do(b.overlay.node.put(Kind.NAME, b"evil", msgspec.msgpack.encode(
+        [LANE.id, "evil", [bytes(6)]]
+    ), a.wire.now))  # fmt: skip
+    a.wire.run(3)
+    assert seen(a) == ["db"]
+    table = a.overlay.table(LANE.id)
+    assert table is not None
+    assert [each.addresses for each in table.remotes] == [("10.32.128.1",)]
+    assert a.overlay.lookup("evil", LANE.id) == []
 
 
 def test_parts_have_all_once_and_each_peer_its_share(

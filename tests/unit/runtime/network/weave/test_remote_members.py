@@ -62,7 +62,21 @@ def test_a_peer_cannot_pass_its_container_off_as_another_s() -> None:
     assert forged["lane"].neighbours[0].sandbox != local
 
 
-@pytest.mark.parametrize("bad", ["a b", "\x1b[2J", "é", "-x", "a..b", "", "x" * 254, "a\n", "."])
+def test_addresses_of_ipv6_and_what_no_host_has_for_an_address_are_left_out() -> None:
+    hosts = (Host(id=H2, name="h2", address="\x1b[2J"),)
+    mixed = member(addresses=("fd00::1", "10.32.0.1", "fd00::2", "192.168.1.2"))
+    lane = states(Membership(hosts=hosts, members=(mixed,), names=()))["lane"]
+    (only,) = lane.neighbours
+    assert (only.address, only.more_addresses) == ("10.32.0.1", ("192.168.1.2",))
+    assert (only.host_address, lane.peers, lane.hosts[0].address) == ("", (), "")
+    none = states(Membership(hosts=hosts, members=(member(addresses=("fd00::1",)),), names=()))
+    assert (none["lane"].neighbours[0].address, none["lane"].neighbours[0].more_addresses) == (
+        "", ()
+    )
+
+
+@pytest.mark.parametrize("bad", ["a b", "\x1b[2J", "é", "-x", "a..b", "", "x" * 254, "a\n", ".",
+                                 "LocalHost"])
 def test_texts_that_are_no_names_are_left_out(bad: str) -> None:
     added = AddedName(network="lane", host=H2, name=bad, addresses=("10.32.0.3",), container="")
     hosts = (Host(id=H2, name=bad, address="192.0.2.2"),)
