@@ -107,10 +107,7 @@ class Service:
         """
         if not self.launched and not self.running:
             raise NotFound(ABSENT)
-        try:
-            self._finish(verbs.Stop())
-        except NotFound:
-            self._withdraw(networks)
+        self._finish(verbs.Stop(), networks)
         self.folders.forget_launch()
 
     def reset(self, seconds: float = 10.0, networks: Sequence[Network] = ()) -> None:
@@ -121,10 +118,7 @@ class Service:
         if self.launched and not self.running:
             with suppress(KernelError):
                 self._start()
-        try:
-            self._finish(verbs.Reset(seconds=seconds))
-        except NotFound:
-            self._withdraw(networks)
+        self._finish(verbs.Reset(seconds=seconds), networks)
         self.folders.forget_state()
 
     def _withdraw(self, networks: Sequence[Network]) -> None:
@@ -198,7 +192,19 @@ class Service:
         lines = self.folders.errors.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"see {self.folders.log}"
 
-    def _finish(self, verb: Known) -> None:
+    def _finish(self, verb: Known, networks: Sequence[Network]) -> None:
+        try:
+            self._end(verb)
+        except NotFound:
+            self._withdraw(networks)
+        else:
+            if self.folders.pid.exists():  # it removes that last: it was killed before
+                self._withdraw(networks)
+        for left in (self.folders.pid, self.folders.control):
+            left.unlink(missing_ok=True)
+
+    def _end(self, verb: Known) -> None:
+        """NotFound: no process runs.  One that does not end by itself is killed."""
         with self.channel() as channel:
             pidfd = os.pidfd_open(channel.pid)
             try:
