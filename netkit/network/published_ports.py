@@ -17,6 +17,7 @@ from netkit.model import IPAddress
 from netkit.network.endpoint import AttachedEndpoint
 from netkit.network.endpoint_store import SandboxRecord
 from netkit.network.entry import NetworkEntry
+from netkit.network.requested_addresses import has_any_address
 from netkit.portallocator import PortAllocator
 from netkit.spec import EndpointRecord, PortSpec
 
@@ -121,4 +122,10 @@ def _refuse_unpublished(joined: Sequence[AttachedEndpoint], default: str | None)
             raise InvalidSpec(
                 f"network {entry.name} publishes no ports: this host has no address on it: leave "
                 "out -p and -P, or give another network the higher gw-priority"
+            )
+        if alone and has_any_address(entry) and not record.gateway and not entry.config.internal:
+            raise InvalidSpec(
+                f"network {entry.name} publishes no ports of container {record.owner_name}: none "
+                "of its addresses is in the subnet of this host's: give it one of that, leave out "
+                "-p and -P, or give another network the higher gw-priority"
             )

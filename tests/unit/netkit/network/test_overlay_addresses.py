@@ -305,6 +305,19 @@ def test_ports_lead_to_the_address_that_the_host_reaches(bench: OverlayBench) ->
     assert targets == {"10.32.0.2:80"}
 
 
+def test_ports_are_not_published_where_the_host_reaches_no_address(bench: OverlayBench) -> None:
+    lane, bridge = bench.network(options={"expose": "true"}), bench.net.find("bridge")
+    outside = at(lane, "192.168.1.2/24")
+    before = bench.things()
+    with pytest.raises(InvalidSpec, match="weave publishes no ports of container web: none of its"):
+        bench.net.open(box(), [outside], [tcp(80, 21452)])
+    assert bench.things() == before
+    bench.net.open(box(), [outside, on(bridge)], [tcp(80, 21452)])
+    bench.net.open(box("db"), [at(lane, "192.168.1.3/24", "net:default")], [tcp(80, 21453)])
+    with pytest.raises(InvalidSpec, match="weave publishes no ports of container db: none of its"):
+        bench.net.readdress(box("db").id, at(lane, "192.168.1.3/24"))
+
+
 def test_a_mac_address_is_made_of_the_address_that_owns_it_unless_a_container_has_it_still(
     bench: OverlayBench,
 ) -> None:
