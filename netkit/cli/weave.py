@@ -21,7 +21,9 @@ PEERS = "PEER is HOST or HOST:PORT; a name stands for all its addresses."
 def launch(session: Session, options: Options) -> None:
     body = weaveflags.body(options, os.environ)
     made = session.engine.post("/netkit/weave/launch", body=body)
-    if "Password" not in body:
+    status = made.get("Status") or {}
+    resumed = body.get("Resume") and status.get("encryption")  # with the former launch's password
+    if "Password" not in body and not resumed:
         complain(OPEN)
     for warning in made.get("Warnings") or ():
         complain(f"WARNING: {warning}")

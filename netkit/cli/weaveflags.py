@@ -51,7 +51,8 @@ HONOURED: tuple[Flag, ...] = (
           "UDP port of all peers (default 6783; also WEAVE_PORT)"),
     many("advertise-address", "Address where other hosts reach this one, behind a NAT, say",
          kind="strings", parse=comma_list),
-    switch("resume", "Connect to the peers of the last launch again"),
+    switch("resume", "Go on with the settings and peers of the last launch; what is given"
+           " replaces, or adds to them"),
     Flag(name="dns-domain", help=f"Domain of names: {DOMAIN}", parse=_domain, default="",
          hidden=True),
     alias(_RANGE, "iprange"),
@@ -174,12 +175,14 @@ def body(options: Options, environ: Mapping[str, str]) -> Json:
         "Advertise": options.texts("advertise-address"),
     }  # fmt: skip
     found: Json = {key: given for key, given in {**numbers, **texts, **lists}.items() if given}
-    if options.flag("no-discovery"):
-        found["Discovery"] = False
-    without = "no-fastdp" not in options.given and environ.get("WEAVE_NO_FASTDP")
-    if options.flag("no-fastdp") or without:
+    resumed = options.flag("resume")  # where =false is more than the default
+    if options.flag("no-discovery") or (resumed and "no-discovery" in options.given):
+        found["Discovery"] = not options.flag("no-discovery")
+    if options.flag("no-fastdp") or (resumed and "no-fastdp" in options.given):
+        found["Fastdp"] = not options.flag("no-fastdp")
+    elif "no-fastdp" not in options.given and environ.get("WEAVE_NO_FASTDP"):
         found["Fastdp"] = False
-    if options.flag("resume"):
+    if resumed:
         found["Resume"] = True
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,11 @@ class Folders:
     def settings(self) -> Path:
         """What it was launched with; there is one from `launch` to `stop`."""
         return self.state / "settings"
+
+    @property
+    def former(self) -> Path:
+        """What it was launched with last, from `stop` on: `launch --resume` takes it up."""
+        return self.state / "settings.former"
 
     @property
     def database(self) -> Path:
@@ -52,14 +58,11 @@ class Folders:
 
     def read(self) -> Settings | None:
         """None: it was not launched.  StoreError: the file is damaged."""
-        try:
-            return msgspec.json.decode(self.settings.read_bytes(), type=Settings)
-        except FileNotFoundError:
-            return None
-        except (msgspec.MsgspecError, ValueError) as e:
-            raise StoreError(
-                f"{self.settings} is damaged ({e}): remove it, and launch the overlay again"
-            ) from e
+        return _read(self.settings)
+
+    def read_former(self) -> Settings | None:
+        """As `read`, of the launch that was stopped last."""
+        return _read(self.former)
 
     def write(self, settings: Settings) -> None:
         """On the disk when it returns; OSError."""
@@ -75,7 +78,13 @@ class Folders:
         self._sync()
 
     def forget_launch(self) -> None:
-        """It is not to be started any more."""
+        """It is not to be started any more, until `launch --resume`."""
+        with suppress(FileNotFoundError):
+            self.settings.replace(self.former)
+        self._sync()
+
+    def cancel_launch(self) -> None:
+        """The launch failed: what was stopped last can still be resumed."""
         self.settings.unlink(missing_ok=True)
         self._sync()
 
@@ -84,6 +93,7 @@ class Folders:
         for suffix in ("", "-wal", "-shm"):
             self.database.with_name(self.database.name + suffix).unlink(missing_ok=True)
         self.settings.unlink(missing_ok=True)
+        self.former.unlink(missing_ok=True)
         self._sync()
 
     def _sync(self) -> None:
@@ -93,3 +103,12 @@ class Folders:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+def _read(path: Path) -> Settings | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Settings)
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, ValueError) as e:
+        raise StoreError(f"{path} is damaged ({e}): remove it, and launch the overlay again") from e

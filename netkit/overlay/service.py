@@ -61,8 +61,15 @@ class Service:
         try:
             self._start()
         except BaseException:
-            self.folders.forget_launch()
+            self.folders.cancel_launch()
             raise
+
+    def former(self) -> Settings | None:
+        """What it was launched with before it was stopped; None: it never was, or was reset since.
+
+        StoreError: the file is damaged.
+        """
+        return self.folders.read_former()
 
     @property
     def launched(self) -> bool:

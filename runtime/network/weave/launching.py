@@ -11,7 +11,7 @@ from msgspec import structs
 
 from netkit.errors import Conflict, InvalidSpec
 from netkit.overlay.core import Settings
-from netkit.overlay.service import new_launch
+from netkit.overlay.service import Service, new_launch
 from netkit.overlay.targets import PORT, resolved
 from netkit.overlay.verbs import Peer
 from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
@@ -58,14 +58,34 @@ def within(settings: Settings, range_: str) -> Settings:
     return structs.replace(settings, range=range_)
 
 
-def settings_of(request: LaunchRequest, range_: str) -> Settings:
-    """InvalidSpec.  Names of hosts are looked up, which may take seconds."""
+def resumed(request: LaunchRequest, overlay: Service) -> tuple[LaunchRequest, Settings | None]:
+    """The request with the range of the former launch, and the settings that it goes on with.
+
+    Conflict: there was no such launch; without its password this one would be in the clear.
+    """
+    if not request.resume or overlay.launched:
+        return request, None
+    former = overlay.former()
+    if former is None:
+        raise Conflict(
+            "there is no former launch to resume on this host: launch it without --resume"
+        )
+    return structs.replace(request, range=request.range or former.range), former
+
+
+def settings_of(
+    request: LaunchRequest, range_: str, former: Settings | None = None
+) -> Settings:
+    """InvalidSpec.  Names of hosts are looked up, which may take seconds.
+
+    `former`: settings to go on with; what the request gives replaces them.
+    """
     if len(request.password) > PASSWORD:
         raise InvalidSpec(f"the password is longer than {PASSWORD} characters")
     if max(len(request.trusted_subnets), len(request.advertise)) > SUBNETS:
         raise InvalidSpec(f"too many trusted subnets or advertised addresses: {SUBNETS} at most")
     peers = peers_of(request.peers)
-    return Settings(
+    made = Settings(
         launch=new_launch(),
         nickname=_nickname(request.nickname),
         password=request.password,
@@ -74,12 +94,27 @@ def settings_of(request: LaunchRequest, range_: str) -> Settings:
         founder=not peers and not request.resume,
         range=range_,
         trusted_subnets=tuple(map(_trusted, request.trusted_subnets)),
-        discovery=request.discovery,
-        fastdp=request.fastdp,
+        discovery=request.discovery is not False,
+        fastdp=request.fastdp is not False,
         host=_address(request.host) if request.host else "0.0.0.0",
         port=_port(request.port),
         addresses=tuple(map(_address, request.advertise)),
     )
+    return made if former is None else _as_before(made, request, former)
+
+
+def _as_before(made: Settings, request: LaunchRequest, former: Settings) -> Settings:
+    """With what the request leaves out as in the former launch."""
+    given = {
+        "nickname": request.nickname, "password": request.password,
+        "trusted_subnets": request.trusted_subnets, "host": request.host, "port": request.port,
+        "addresses": request.advertise,
+    }  # fmt: skip
+    left_out = [name for name, value in given.items() if not value]
+    for name in ("discovery", "fastdp"):
+        if getattr(request, name) is None:
+            left_out.append(name)
+    return structs.replace(made, **{name: getattr(former, name) for name in left_out})
 
 
 def network_spec(request: LaunchRequest, driver: str) -> NetworkSpec:

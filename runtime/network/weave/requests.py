@@ -8,21 +8,21 @@ from runtime.apitypes import ApiObject
 
 
 class LaunchRequest(ApiObject):
-    """`netkit weave launch`."""
+    """`netkit weave launch`; with `resume`, what is left out is as in the former launch."""
 
     peers: list[str] = field(default_factory=list)  # HOST or HOST:PORT
     password: str = ""
     range: str = ""  # of addresses that the overlay allocates; "": 10.32.0.0/12
     default_subnet: str = ""  # of network weave, a part of the range; "": all of it
     trusted_subnets: list[str] = field(default_factory=list)
-    discovery: bool = True
-    fastdp: bool = True
+    discovery: bool | None = None  # None: true
+    fastdp: bool | None = None  # None: true
     nickname: str = ""  # "": the host's name
     mtu: int = 0  # bytes, of containers on network weave; 0: the driver's default
     host: str = ""  # address at which the port is opened; "": any of IPv4
     port: int = 0  # UDP; 0: 6783
     advertise: list[str] = field(default_factory=list)  # addresses for others, before the devices'
-    resume: bool = False  # connect to the peers of the former launch as well
+    resume: bool = False  # go on with settings and peers of the former launch; `peers` are added
 
     def __repr__(self) -> str:
         return f"LaunchRequest(peers={self.peers!r}, ...)"  # the password is in no log

@@ -159,8 +159,9 @@ class WeaveService:
     # -- coming and going ------------------------------------------------------------------------
 
     def launch(self, request: LaunchRequest) -> dict[str, Any]:
+        request, former = launching.resumed(request, self._overlay)
         spec = launching.network_spec(request, self._host.driver)
-        settings = launching.settings_of(request, spec.labels[launching.RANGE_LABEL])
+        settings = launching.settings_of(request, spec.labels[launching.RANGE_LABEL], former)
         with self._operations:
             if self._overlay.launched or self._overlay.running:
                 raise Conflict("the weave overlay runs on this host already: netkit weave stop")

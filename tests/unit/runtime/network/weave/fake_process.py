@@ -56,6 +56,9 @@ class FakeProcess:
         self.launched = self.running = True
         self.settings = settings
 
+    def former(self) -> Settings | None:
+        return None if self.launched else self.settings
+
     def stop(self, networks: Sequence[verbs.Network] = ()) -> None:
         if not self.launched:
             raise NotFound("the weave overlay is not running on this host: netkit weave launch")
@@ -64,6 +67,7 @@ class FakeProcess:
 
     def reset(self, seconds: float = 0, networks: Sequence[verbs.Network] = ()) -> None:
         self.launched = False
+        self.settings = None
         self.die()
 
     def call(self, verb: verbs.Known) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from netkit.errors import Conflict, InUse, InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.network.overlay_networks import OverlayNetworks
@@ -152,6 +153,30 @@ def test_another_range_or_another_network_of_that_name(bench: ServiceBench) -> N
         bench.launch(default_subnet="10.40.2.0/24", range="10.40.0.0/16")
     bench.launch()
     assert bench.process.settings.range == "10.40.0.0/16", "as before, where none is given"
+
+
+def test_resume_goes_on_with_all_settings_of_the_former_launch(bench: ServiceBench) -> None:
+    first = {
+        "nickname": "h1", "password": "secret", "trusted_subnets": ["10.9.0.0/16"],
+        "discovery": False, "fastdp": False, "host": "127.0.0.1", "port": 7000,
+        "advertise": ["192.0.2.1"], "range": "10.40.0.0/16",
+    }  # fmt: skip
+    bench.launch(**first)
+    former = bench.process.settings
+    assert former is not None
+    bench.weave.stop()
+    bench.launch(resume=True)
+    again = bench.process.settings
+    assert again == replace(former, launch=again.launch, resume=True, founder=False)
+    bench.weave.stop()
+    bench.launch(resume=True, password="other", discovery=True, peers=["192.0.2.7"], port=7001)
+    other = bench.process.settings
+    assert (other.password, other.discovery, other.port) == ("other", True, 7001)
+    assert (other.nickname, other.fastdp, len(other.peers)) == ("h1", False, 1)
+    bench.weave.reset()
+    with pytest.raises(Conflict, match="no former launch to resume"):
+        bench.launch(resume=True)
+    assert bench.names() == []
 
 
 def test_who_joined_peers_of_another_range_is_warned(bench: ServiceBench) -> None:
