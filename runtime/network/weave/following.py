@@ -112,7 +112,8 @@ class Following:
             try:
                 well = self._turn()
             except NetkitError as error:
-                self._note({"the process": str(error)}, {"the process"})
+                if self._overlay.launched:  # else it was stopped
+                    self._note({"the process": str(error)}, {"the process"})
                 if self._channel is not None and self._channel.closed:
                     pause = 0.0  # it ran until now, and is started at once
                 self._drop()

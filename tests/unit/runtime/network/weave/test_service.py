@@ -202,6 +202,14 @@ def test_a_reset_takes_containers_off_the_network_and_removes_it(bench: ServiceB
     bench.weave.reset()
 
 
+def test_a_stop_is_nothing_to_warn_of(
+    bench: ServiceBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.launch()
+    bench.weave.stop()
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == []
+
+
 def test_a_prune_leaves_the_network_while_the_overlay_is_launched(bench: ServiceBench) -> None:
     bench.launch()
     bench.network("lane", "10.90.0.0/24")
