@@ -7,7 +7,7 @@ from netkit.cli.table import GREEN, RED, RESET, YELLOW
 USAGE = "[OPTIONS] SRC DST [PORT]"
 GRAMMAR = """\
 SRC, DST:
-  CONTAINER[:NETWORK]          a container, at its address on that network
+  CONTAINER[:NETWORK]          a container, at its address on that network, else on one of both
   host                         the host of the engine
   world                        an address outside that no rule names
   ADDRESS                      the holder of this IPv4 address
@@ -16,6 +16,7 @@ SRC, DST:
   DST:PORT                     each of them with a port
 PORT:
   80, 80/tcp, tcp/80, 53/udp or icmp; tcp unless given, nothing where DST has a port"""
+TRACED = f"{GRAMMAR}\n  Nothing at all is icmp."
 TONES = {"DELIVERED": GREEN, "UNDETERMINED": YELLOW}
 
 

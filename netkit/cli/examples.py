@@ -73,6 +73,7 @@ EXAMPLES = {
     "network prune": ("netkit net prune -f",),
     "network rm": ("netkit net rm back",),
     "network trace": ("netkit net trace client web 80/tcp",
+                      "netkit net trace client web:weave",
                       "netkit net trace world host:8080",
                       "netkit net trace lan:10.0.0.9@eth0 web:lane icmp",
                       "netkit net trace web1 web2 icmp --size 1400",

@@ -9,7 +9,7 @@ import msgspec
 
 from netkit.cli import table
 from netkit.cli.commands import between, command, complain
-from netkit.cli.ends import GRAMMAR, USAGE, coloured
+from netkit.cli.ends import TRACED, USAGE, coloured
 from netkit.cli.flags import Options, many, text, value
 from netkit.cli.session import Session
 from netkit.cli.values import unsigned
@@ -87,7 +87,7 @@ def _pair(text: str) -> str:
          f"{VIA}, separated by commas", kind="list", parse=_pair),
     value("size", "uint16", unsigned(LARGEST), "Bytes of the packet, which must not be cut: where "
           "does it not fit?"),
-    more=GRAMMAR,
+    more=TRACED,
 )  # fmt: skip
 def trace_(session: Session, options: Options) -> int:
     """Exit code 0: it is delivered, and the answer comes back."""

@@ -14,6 +14,7 @@ from netkit.locks import KeyedLocks
 from netkit.network.context import NetworkContext
 from netkit.network.policy_sync import PolicySync
 from netkit.network.remote import RemoteContainer, RemoteHost, RemoteState
+from netkit.spec import EndpointRecord
 
 NOTHING = RemoteState()
 
@@ -76,6 +77,12 @@ class OverlayMembers:
     def hosts(self, network: str) -> tuple[RemoteHost, ...]:
         """Those with containers on a network."""
         return self._p.registry.remote_state.of(network).hosts
+
+    def host_of(self, record: EndpointRecord) -> str:
+        """Name of the host that a container elsewhere is on; "": not known."""
+        state = self._p.registry.remote_state.of(record.network)
+        of = {n.id: n.host for n in state.neighbours}
+        return next((h.name for h in state.hosts if h.id == of.get(record.id)), "")
 
     def published(self, network: str) -> tuple[Published, ...]:
         """What the resolver answers besides containers of this host."""

@@ -197,6 +197,7 @@ def _trace(
         backend=lambda: dict(backend),
         overlay=weave.call,
         elsewhere=below.networks.global_networks.remote_endpoints,
+        host_of=below.networks.overlay_members.host_of,
         layouts=layouts(),
     )
 

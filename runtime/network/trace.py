@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface, ip_interface
 from typing import Any
 
 from netkit.diagnose.explain.grammar import address_of
 from netkit.diagnose.trace.facts import HOST, Located, Wall
-from netkit.diagnose.trace.leg import Ask, Leg, Place
+from netkit.diagnose.trace.leg import Ask, Attached, Leg, Place
 from netkit.diagnose.trace.live import LiveObserver
 from netkit.diagnose.trace.walk import leg
 from netkit.errors import Conflict, NotFound
@@ -18,8 +18,9 @@ from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd
 from netkit.model.layout import FirewallLayout
 from netkit.network.api import Networks, Policies
+from netkit.network.remote import SCOPE_GLOBAL
 from netkit.overlay.verbs import Locate
-from netkit.spec import EndpointRecord
+from netkit.spec import EndpointRecord, NetworkRecord
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.network.known_networks import known_networks
@@ -40,11 +41,13 @@ class TraceService:
         backend: Callable[[], Mapping[str, Any]],
         overlay: Callable[[Locate], Any],
         elsewhere: Callable[[], Sequence[EndpointRecord]] = tuple,
+        host_of: Callable[[EndpointRecord], str] = lambda _: "",
         layouts: Sequence[FirewallLayout] = (),
     ) -> None:
         """`backend`: the firewall, as `info` shows it; `layouts` of all firewall plugins;
         `overlay` asks the overlay's process (NotFound: it does not run); `elsewhere`: endpoints of
-        other hosts, as far as this one knows them."""
+        other hosts, as far as this one knows them, and `host_of` one of these is its host's name.
+        """
         self._networks = networks
         self._policies = policies
         self._store = store
@@ -53,12 +56,14 @@ class TraceService:
         self._vswitchd = vswitchd
         self._backend = backend
         self._layouts = layouts
-        self._overlay, self._elsewhere = overlay, elsewhere
+        self._overlay, self._elsewhere, self._host_of = overlay, elsewhere, host_of
 
     def leg(self, ask: Ask) -> Leg:
         return leg(ask, self._observer())
 
     def locate(self, name: str) -> Place:
+        if name == HOST:
+            return Place(name=HOST, space=HOST, local=self._local())
         if address := address_of(name):
             return self._owner(address)
         try:
@@ -73,30 +78,58 @@ class TraceService:
             space=space,
             running=container.state.alive and bool(space),
             host=self._stopped_host(container) if container.state.alive and not space else "",
-            addresses=tuple(
-                (e.network, str(e.address))
-                for e in self._observer().endpoints()
-                if e.space == space
-            ),
+            addresses=self._attached([e for e in self._networks.endpoints() if e.sandbox == space]),
+            local=self._local(),
         )
 
     def _remote(self, name: str) -> Place | None:
         """A container of another host, by name."""
         found = [e for e in self._elsewhere() if e.owner_name == name]
-        known = {n.id: n.name for n in known_networks(self._networks)}
-        addresses = tuple(
-            (known[e.network], a.partition("/")[0])
-            for e in found if e.network in known for a in e.addresses
+        addresses = self._attached(found)
+        if not addresses:
+            return None
+        on = self._host_of(found[0])
+        return Place(name=name, space="", remote=True, on=on, addresses=addresses)
+
+    def _attached(self, records: Sequence[EndpointRecord]) -> tuple[Attached, ...]:
+        """One container's IPv4 addresses, in the order in which its resolver looks names up."""
+        known = {n.id: n for n in self._networks.all()}
+
+        def order(e: EndpointRecord) -> tuple[bool, bool, int, str]:
+            return known[e.network].builtin, not e.is_default, -e.spec.gw_priority, e.network
+
+        out = []
+        for e in sorted((e for e in records if e.network in known), key=order):
+            network = known[e.network]
+            for address in map(ip_interface, e.addresses):
+                if isinstance(address, IPv4Interface):
+                    out.append(Attached(
+                        network.spec.name, str(address.ip), address.network.prefixlen,
+                        self._is_shared(network),
+                    ))  # fmt: skip
+        return tuple(out)
+
+    def _is_shared(self, network: NetworkRecord) -> bool:
+        """Whether other hosts may be on its segment."""
+        traits = self._networks.traits(network)
+        checked = traits.port_security is not None  # a LAN's ports
+        wide = network.spec.scope == SCOPE_GLOBAL
+        return wide or checked or traits.overlay or traits.openvswitch
+
+    def _local(self) -> tuple[str, ...]:
+        """IPv4 subnets that nobody else has, as far as this host goes."""
+        return tuple(
+            s.subnet
+            for n in self._networks.all() if not self._is_shared(n)
+            for s in n.spec.subnets if "." in s.subnet
         )  # fmt: skip
-        return Place(name=name, space="", remote=True, addresses=addresses) if addresses else None
 
     def _owner(self, address: IPv4Address) -> Place:
         observer = self._observer()
         for e in observer.endpoints():
             if e.address == address:
-                return Place(
-                    name=e.container, space=e.space, addresses=((e.network, str(address)),)
-                )
+                own = (Attached(e.network, str(address)),)
+                return Place(name=e.container, space=e.space, addresses=own, local=self._local())
         if address in observer.addresses(HOST):
             return Place(name=HOST, space=HOST)
         raise NotFound(f"{address} is not on this host")

@@ -50,8 +50,9 @@ class Pair:
         """The trace, once it has that code; packets must not contradict it."""
         deadline = time.monotonic() + SETTLE
         while True:
-            found = self.trace(source, target, "tcp/80", back=source != "one")
-            seen = self.probe(source, target) if found["code"] == code else None
+            found = self.trace(source, target, "tcp/80", back=not source.startswith("one"))
+            address = found["packet"].split()[2] if found["packet"] else target
+            seen = self.probe(source.partition(":")[0], address) if found["code"] == code else None
             if seen is not None and (seen.verdict == "open" if code == "delivered" else
                                      not seen.reached):  # fmt: skip
                 return found
@@ -106,7 +107,8 @@ def test_it_goes_through_the_overlay_and_says_by_which_way(pair: Pair) -> None:
     found = pair.trace("one", "two", "tcp/80", alone=True)  # its name is known here
     assert (found["code"], found["words"]) == (
         "beyond", "it leaves the host by fastdp tunnel to h2 (10.77.0.2), where no engine could be "
-        "asked")  # fmt: skip
+        f"asked; two is on h2 ({TWO})")  # fmt: skip
+    assert found["fix"] == "follow it there: --via h2=URL"
     assert pair.trace("one", "two", "tcp/81")["code"] == "not-listening"
     assert pair.agrees("no-neighbour", "one", "10.32.9.9")["verdict"] == "UNROUTED"
 
@@ -161,6 +163,31 @@ def test_an_address_of_several_is_followed_as_any_other(pair: Pair) -> None:
     found = pair.agrees("delivered", "one", "192.168.7.3")
     assert found["packet"] == "192.168.7.1 -> 192.168.7.3 tcp/80"
     pair.agrees("delivered")
+
+
+def test_names_are_followed_on_a_network_of_both_and_not_by_bridges_of_one_host(
+    pair: Pair,
+) -> None:
+    for host, name in ((pair.first, "one"), (pair.second, "three")):
+        host.engine.docker("network", "connect", "bridge", name)
+    bridged = pair.first.engine.address("one", "bridge")
+    assert pair.second.engine.address("three", "bridge") == bridged, "both have the same"
+    for source, target, packet in (
+        ("one", "three:weave", f"{ONE} -> {THREE}"), ("one", "two", f"{ONE} -> {TWO}"),
+        ("one:weave", "two", f"{ONE} -> {TWO}"), ("two", "one", f"{TWO} -> {ONE}"),
+    ):  # fmt: skip
+        found = pair.agrees("delivered", source, target)
+        assert found["packet"] == f"{packet} tcp/80", (source, target)
+    assert "one:NETWORK, chooses" in found["notes"][0]
+    found = pair.trace("one", "three")  # nothing else is a ping
+    assert (found["code"], found["packet"]) == ("delivered", f"{ONE} -> {THREE} icmp")
+    refused = pair.first.engine.netkit(
+        "net", "trace", "--via", f"there={pair.second.engine.host}", "one", "three:bridge", "80",
+        check=False,
+    )  # fmt: skip
+    assert "one and three have no network in common" in refused.stderr
+    for host, name in ((pair.first, "one"), (pair.second, "three")):
+        host.engine.docker("network", "disconnect", "bridge", name)
 
 
 def test_what_does_not_fit_is_named(pair: Pair) -> None:

@@ -2,7 +2,8 @@
 
 SRC  CONTAINER[:NETWORK] | host | world | ADDRESS | ADDRESS@INTERFACE | lan:ADDRESS[@INTERFACE]
 DST  the same, and each with :PORT behind (an address also before the @)
-PORT 80 | 80/tcp | tcp/80 | icmp; a protocol alone, or nothing, where DST has a port
+PORT 80 | 80/tcp | tcp/80 | icmp; a protocol alone, or nothing, where DST has a port; of
+     net trace nothing at all is icmp
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Service(NamedTuple):
 
 def service(text: str, target: Spot, source: Spot) -> Service:
     """What is asked for, by `text` and by the port of `target`.  InvalidSpec."""
+    if not (text or target.port):
+        raise InvalidSpec(f"to which port?  Write {SERVICE}")
     if source.port:
         raise InvalidSpec("a source has no port: it is chosen when the packet is sent")
     first, slash, last = text.lower().partition("/")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from netkit.diagnose.explain.grammar import address_of, spot
+from netkit.diagnose.explain.grammar import spot
 from netkit.diagnose.explain.packet import EPHEMERAL, Ends
 from netkit.diagnose.explain.question import arrival, only_way_out, stranger
 from netkit.diagnose.trace.facts import HOST, Endpoint, Observer
@@ -46,6 +46,8 @@ def begin(ask: Ask, observer: Observer) -> Start:
     if own is None:
         way = observer.route(space, dst)
         own = way.source or (dst if way.local else UNSPECIFIED)
+        if ask.own and str(own) not in ask.own:
+            own = IPv4Address(ask.own[0])
     dport = (ask.port, ask.port)
     sport = EPHEMERAL if ask.proto != "icmp" else (0, 0)
     return Start(
@@ -58,7 +60,7 @@ def _source(ask: Ask, observer: Observer) -> _Source:
     if s.kind == "world":
         return _world(stranger(host.facts), observer)
     if s.address is None:
-        return _Source(ask.source, address_of(ask.own))
+        return _Source(ask.source, None)
     address = s.address
     if s.iface:
         return _Source("", address, *arrival(host.facts, address, s.iface))

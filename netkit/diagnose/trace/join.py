@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from netkit.diagnose.explain.grammar import service as read_service
 from netkit.diagnose.explain.grammar import spot, without_port
+from netkit.diagnose.trace.choosing import choose, on_network
 from netkit.diagnose.trace.codes import Verdict, verdict
 from netkit.diagnose.trace.facts import HOST
 from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Leg, Line, Place, Step
@@ -54,8 +55,9 @@ class Trace:
 
 
 def question(source: str, target: str, service: str = "", size: int = 0) -> Question:
-    """Parse as netkit.diagnose.explain.grammar has it.  Raises InvalidSpec."""
-    proto, port = read_service(service, spot(target), spot(source))
+    """Parse as netkit.diagnose.explain.grammar has it; no port is icmp.  Raises InvalidSpec."""
+    there = spot(target)
+    proto, port = read_service(service or ("" if there.port else "icmp"), there, spot(source))
     if proto not in PROTOCOLS:
         raise InvalidSpec(f"net trace follows tcp, udp and icmp, not {proto}: ask fw explain")
     if not 0 <= size <= LARGEST:
@@ -92,13 +94,16 @@ class _Way:
         self.request: tuple[Step, ...] = ()
         self.sent: Line | None = None
         self.away = self.cure = ""
+        self.notes: tuple[str, ...] = ()  # which address was taken
+        self.where: Place | None = None  # the target, on a host whose engine is not asked
 
     def go(self) -> Trace:
         begin, source = self._find(self.q.source)
         at, target = self._find(self.q.target)
         if source is not None and source.remote:
+            via = f"--via {source.on}=URL" if source.on else "--via HOST=URL"
             raise NotFound(
-                f"container {source.name} is on another host: name its engine, --via HOST=URL"
+                f"container {source.name} is on {_elsewhere(source)}: name the engine there, {via}"
             )
         for place in (source, target):
             if place is not None and not place.running:
@@ -112,15 +117,21 @@ class _Way:
                   source=source.space if source else self.q.source)  # fmt: skip
         here, there = spot(self.q.source), spot(self.q.target)
         if source is not None and here.network:
-            ask = replace(ask, own=_address_on(source, here.network))
+            source = on_network(source, here.network)
+            ask = replace(ask, own=tuple(a.address for a in source.addresses))
         if target is None or there.address is not None:
             ask = replace(ask, target=self.q.target)
-        elif there.network:
-            ask = replace(ask, address=_address_on(target, there.network))
-        elif not target.remote and (at == begin or target.space == HOST):
-            ask = replace(ask, target=target.space)
+        elif target.space == HOST and not there.network:
+            ask = replace(ask, target=HOST)
         else:
-            ask = replace(ask, address=_near(target, source))
+            if there.network:
+                target = on_network(target, there.network)
+            apart = target.remote or at != begin
+            address, note = choose(source, target, apart=apart, explicit=bool(there.network))
+            ask = replace(ask, address=address)
+            self.notes = (note,) if note else ()
+        if target is not None and target.remote:
+            self.where = target
         return self._gone(begin, ask)
 
     def _gone(self, begin: str, ask: Ask) -> Trace:
@@ -138,7 +149,8 @@ class _Way:
         if s.outside:
             return _Owned(home, None)
         if s.kind == "host":
-            return _Owned(home, Place(name=HOST, space=HOST))
+            known_host = self.engines[home].locate(HOST)
+            return _Owned(home, known_host or Place(name=HOST, space=HOST))
         known: _Owned | None = None
         for name, engine in self.engines.items():
             if (found := engine.locate(s.name or str(s.address))) is not None:
@@ -246,6 +258,9 @@ class _Way:
         host = at if len(self.engines) > 1 else "the host"
         words = f"it leaves {host} {how}, where no engine could be asked"
         fix = f"name the engine of {where}, if one runs there: --via HOST=URL"
+        if self.where is not None:
+            words += f"; {self.where.name} is on {_elsewhere(self.where)}"
+            fix = f"follow it there: --via {self.where.on or 'HOST'}=URL"
         return self._made("beyond", words, fix, leg=leg)
 
     def _made(
@@ -259,25 +274,15 @@ class _Way:
             words, fix = f"{words}: {self.away}", self.cure
         return Trace(
             question=self.q, packet=self.packet, verdict=verdict(code), code=code, words=words,
-            fix=fix, leg=leg, request=request, notes=notes,
+            fix=fix, leg=leg, request=request, notes=(*self.notes, *notes),
             answer=tuple(self.steps) if self.request and tuple(self.steps) != request else (),
         )  # fmt: skip
 
 
-def _address_on(place: Place, network: str) -> str:
-    """Its address on that network."""
-    for name, address in place.addresses:
-        if name == network:
-            return address
-    raise NotFound(f"container {place.name} is not on network {network}")
-
-
-def _near(target: Place, source: Place | None) -> str:
-    """The target's address on a network that has the name of one of the source's."""
-    if not target.addresses:
-        raise NotFound(f"container {target.name} has no IPv4 address")
-    mine = {network for network, _ in source.addresses} if source else set()
-    return next((a for n, a in target.addresses if n in mine), target.addresses[0][1])
+def _elsewhere(place: Place) -> str:
+    """Where it is."""
+    known = ", ".join(a.address for a in place.addresses)
+    return f"{place.on or 'another host'} ({known})" if known else place.on or "another host"
 
 
 def _on(name: str, engines: Mapping[str, Asked]) -> str:

@@ -80,7 +80,7 @@ class Ask:
     source: str = ""
     target: str = ""
     address: str = ""
-    own: str = ""  # the address that the source sends from, where one was asked for
+    own: tuple[str, ...] = ()  # addresses that the source sends from, where they were asked for
     ends: Line | None = None
     came: Left | None = None
     space: str = ""
@@ -126,6 +126,15 @@ class Leg:
     doubts: tuple[Doubt, ...] = ()
 
 
+class Attached(NamedTuple):
+    """An address of a container on a network, of which others may be known as well."""
+
+    network: str
+    address: str
+    length: int = 32  # of its prefix; 32 where it is not known
+    shared: bool = False  # other hosts may be on its segment: an overlay, a LAN, switches
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """What an engine knows by a name, or as the owner of an address."""
@@ -135,7 +144,9 @@ class Place:
     running: bool = True
     remote: bool = False  # it is on another host, whose engine is to be asked
     host: str = ""  # of one that does not run: the container whose network it has
-    addresses: tuple[tuple[str, str], ...] = ()  # (network, address)
+    addresses: tuple[Attached, ...] = ()  # in the order of its resolver
+    local: tuple[str, ...] = ()  # subnets of networks that its host has alone
+    on: str = ""  # name of the other host, where it is `remote` and known
 
 
 class Stop(Exception):

@@ -39,7 +39,7 @@ from netkit.diagnose.trace.facts import (
     Way,
 )
 from netkit.diagnose.trace.join import Question, Trace, question, trace
-from netkit.diagnose.trace.leg import Ask, Left, Leg, Line, Step, Tunnel
+from netkit.diagnose.trace.leg import Ask, Attached, Left, Leg, Line, Step, Tunnel
 from netkit.diagnose.trace.leg import Place as Known
 from netkit.diagnose.trace.stops import ended, plugged
 from netkit.diagnose.trace.walk import leg
@@ -210,8 +210,8 @@ class OneHost:
         for e in self.fake.recorded:
             if name in {e.container, str(e.address)}:
                 own = [o for o in self.fake.recorded if o.space == e.space]
-                return Known(name=e.container, space=e.space,
-                             addresses=tuple((o.network, str(o.address)) for o in own))  # fmt: skip
+                attached = tuple(Attached(o.network, str(o.address)) for o in own)
+                return Known(name=e.container, space=e.space, addresses=attached)
         if name in {"172.17.0.1", "10.0.0.1"}:
             return Known(name=HOST, space=HOST)
         return None
@@ -252,7 +252,6 @@ def test_a_service_is_written_as_people_know_it(service: str) -> None:
         ("", "b", "80", "neither CONTAINER"),
         ("a", "b", "icmp/8", "icmp has no ports"),
         ("a", "b", "80/tcp/x", "write 80, 80/tcp, tcp/80"),
-        ("a", "b", "", "write 80, 80/tcp, tcp/80"),
         ("10.0.0.9@eth9:80", "b", "80", "a source has no port"),
         ("a", "10.0.0.9:80@eth9:80", "80", "names two ports"),
         ("a", "10.0.0.9@eth9:70000", "80", "70000 is no port"),
@@ -363,6 +362,9 @@ def test_a_service_and_a_target_are_written_in_two_ways() -> None:
     assert question("a", "b", "tcp/80") == Question(source="a", target="b", proto="tcp", port=80)
     assert question("a", "10.0.0.1:8080", "udp").port == 8080
     assert question("a", "b", "icmp").port == 0
+    assert question("a", "b").proto == "icmp"
+    with pytest.raises(InvalidSpec, match="to which port"):
+        explained("a", "b", "")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +375,6 @@ def test_a_service_and_a_target_are_written_in_two_ways() -> None:
         ("b", "tcp/65536"),
         ("b", "sctp/1"),
         ("b:1", "tcp/2"),
-        ("b", ""),
     ],
 )
 def test_a_service_without_sense_is_refused_in_one_line(target: str, service: str) -> None:
@@ -641,8 +642,9 @@ def two(answer: Leg, doubts: tuple[tuple[str, str], ...] = ()) -> dict[str, Scri
     )
     arrived = Leg(end="arrived", space="w", name="container web", ends=THERE, steps=STEP)
     back = Leg(end="left", space="w", ends=BACK, left=LEFT, steps=STEP)
-    addresses = (("o", "192.0.2.1"), ("n", "172.17.0.2"))
-    client = Known(name="client", space="c", addresses=(("n", "172.17.0.3"),))
+    addresses = (Attached("o", "192.0.2.1"), Attached("n", "172.17.0.2", 16, True))
+    own = (Attached("n", "172.17.0.3", 16, True),)
+    client = Known(name="client", space="c", addresses=own)
     web = Known(name="web", space="w", addresses=addresses)
     return {
         "h1": Scripted([departed, answer], known=client),

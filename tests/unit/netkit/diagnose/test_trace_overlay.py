@@ -21,6 +21,7 @@ from netkit.diagnose.trace.facts import (
     Space,
 )
 from netkit.diagnose.trace.join import Trace, question, trace
+from netkit.diagnose.trace.leg import Attached
 from netkit.diagnose.trace.leg import Place as Known
 from netkit.driver import OverlayPorts
 from netkit.errors import InvalidSpec, KernelError, NotFound
@@ -157,8 +158,8 @@ class Knowing(OneHost):
 
     def locate(self, name: str) -> Known | None:
         here = super().locate(name)
-        there = (("lane", str(INNER[2])),)
-        return here or Known(name=name, space="", remote=True, addresses=there)
+        there = (Attached("lane", str(INNER[2]), shared=True),)
+        return here or Known(name=name, space="", remote=True, on="h2", addresses=there)
 
 
 def test_a_container_of_another_host_is_known_by_name_also_where_its_engine_is_not_asked() -> None:
@@ -166,7 +167,7 @@ def test_a_container_of_another_host_is_known_by_name_also_where_its_engine_is_n
     alone = {"h1": Knowing(made[1])}
     assert trace(alone, question("a", "b", "tcp/80")).code == "beyond"
     assert trace(alone, question("a", "b:lane", "tcp/80")).code == "beyond"
-    with pytest.raises(NotFound, match="container b is on another host: name its engine"):
+    with pytest.raises(NotFound, match=r"b is on h2 \(.*\): name the engine there, --via h2=URL"):
         trace(alone, question("b", "a", "tcp/80"))
     both = {"h1": Knowing(made[1]), "h2": Knowing(made[2])}
     assert trace(both, question("a", "b", "tcp/80")).words == "delivered to container b on h2"
