@@ -4,6 +4,7 @@ Made while no change of ours is under way in the kernel, from rows alone:
 
     ready rows          what follows from them, and nothing else with their mark
     rows in between     (an operation has begun, its change has come or will) are left alone
+    a ready row that is changed at this moment: nothing is looked at, for chains may be shared
     no row              rules with our mark are stale: an old dump was restored
     rows not readable   what has a mark of theirs is left alone: it may block traffic
     strays              rules without a mark where only ours belong, or copies of ours: never right
@@ -83,6 +84,9 @@ class DriftRepair:
         return self.chosen is None or self.chosen(entry.record)
 
     def desired_change(self) -> Change:
+        if self.parts.registry.changing:  # their rows are ahead of the kernel
+            self.had_operations = True
+            return Change.of({})
         desired, free, rows = self._wanted()
         if self.chosen:
             return Change.of(self.restrained(desired))

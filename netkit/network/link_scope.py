@@ -84,7 +84,7 @@ class Scopes:
         """What should exist with these marks, and what that stands on; None: everything."""
         registry, desired_state = self._registry, self._desired_state
         scope = Scope(admins=self.administered())
-        unfinished = {e.record.id for _, e in registry.unfinished()}
+        unfinished = {e.record.id for _, e in registry.unfinished()} | registry.changing
         marks = None if owners is None else [self._parsed(o) for o in owners]
         for entry in registry.all():
             mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]

@@ -1,7 +1,8 @@
 """Change options of a network while containers are on it: row first, then the kernel, or nothing.
 
 A container that joins at the same time may get what the former options say; the guards of rules
-and links, which compare with the row, put that right with their next look.
+and links, which compare with the row, put that right with their next look.  Meanwhile they do not
+look at the network: what is missing of its row is on its way, not deleted by another tool.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Reconfiguration:
     ) -> NetworkEntry:
         """Set these options, and with `gateway` the host's address; see `Networks.reconfigure`."""
         p = self._p
-        with self._locks.hold(entry.record.id):
+        with self._locks.hold(entry.record.id), p.registry.changes(entry.record.id):
             old = p.registry.get(entry.record.id)
             spec = _with_options(old, options)
             with p.database.transaction():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -92,6 +93,7 @@ class NetworkRegistry:
         self.remote_state = RemoteStateStore(database)
         self.on_change: Callable[[], None] = lambda: None  # a network came, went or was changed
         self._lock = threading.Lock()
+        self._changing: frozenset[str] = frozenset()  # replaced, never changed
         self._refused: dict[str, str] = {}  # by id, what was logged
         self._entries: dict[str, NetworkEntry] = {}  # replaced, never changed: readers take no lock
         self._load()
@@ -325,6 +327,25 @@ class NetworkRegistry:
             for e in self.all()
             if isinstance(e.driver, MissingDriver) and e.driver.reason
         }
+
+    @property
+    def changing(self) -> frozenset[str]:
+        """Ids of networks whose stored options are not in the kernel yet: see `changes`."""
+        return self._changing
+
+    @contextmanager
+    def changes(self, id: str) -> Iterator[None]:
+        """A network is being changed: row first, then the kernel; guards leave it alone until then.
+
+        For one thread for each network.
+        """
+        with self._lock:
+            self._changing |= {id}
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._changing -= {id}
 
     def unfinished(self) -> list[Unfinished]:
         """List those whose creation or removal was cut short."""

@@ -10,6 +10,8 @@ import pytest
 from netkit.errors import KernelError
 from netkit.model import Route
 from netkit.network.config import NetworkConfig
+from netkit.network.entry import NetworkEntry
+from netkit.network.reconfigure import Reconfiguration
 from netkit.reconcile.plan import Op
 from netkit.spec import NetworkSpec
 from tests.unit.netkit.network.test_controller import IP, box, on, sub
@@ -111,3 +113,24 @@ def test_what_the_kernel_refuses_leaves_routes_and_addresses(
     assert bench.things() == things
     bench.net.reconfigure("weave", other)
     assert bool(default(bench)) == (other == EXPOSED)
+
+
+def test_what_is_on_its_way_to_the_kernel_is_no_drift(
+    bench: OverlayBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = bench.network()
+    bench.net.open(box(), [on(lane)], [])
+    converge, seen = Reconfiguration._converge, []
+
+    def late(self: Reconfiguration, old: NetworkEntry, new: NetworkEntry) -> None:
+        """A guard looks between the row and the kernel."""
+        seen.extend([bench.net.drift(), bench.net.repair()])
+        scope = bench.net.links.scopes.of()
+        seen.append((new.config.owner in scope.busy, len(bench.net.check_links().drifts)))
+        converge(self, old, new)
+
+    monkeypatch.setattr(Reconfiguration, "_converge", late)
+    for options in (EXPOSED, HIDDEN):
+        bench.net.reconfigure("weave", options)
+    assert seen == [(), ((), True), (True, 0)] * 2
+    assert bench.net.repair() == ((), False)
