@@ -14,6 +14,7 @@ from typing import Final
 from plugins.weave.absent import BELOW_TABLE
 from plugins.weave.crypto import Crypto, Random
 from plugins.weave.entries import Reason, Reclaim
+from plugins.weave.farewells import MARK, Farewells, marked
 from plugins.weave.identity import Identity, PeerId, PublicKeys, short
 from plugins.weave.membership import WeAreRemoved
 from plugins.weave.mesh import Mesh
@@ -31,7 +32,6 @@ from plugins.weave.statements import Network, read
 from plugins.weave.step import Event, Where
 from plugins.weave.wire import WireError
 
-MARK: Final = 0x10
 TALK: Final = 60.0
 """Seconds that a session is kept for after something about addresses was said in it."""
 WAITING: Final = 8
@@ -66,6 +66,7 @@ class Core:
         self._talks: dict[PeerId, float] = {}
         self._waiting: dict[PeerId, list[bytes]] = {}
         self._ready: list[tuple[PeerId, bytes]] = []
+        self._farewells = Farewells(self.mesh, self._space)
 
     # Life
 
@@ -83,13 +84,14 @@ class Core:
     def deadline(self) -> float:
         if self._space_at is None:
             self._space_at = self._space.deadline()
-        at = min(self.mesh.deadline(), self._space_at)
+        at = min(self.mesh.deadline(), self._space_at, self._farewells.deadline())
         return min(at, *self._talks.values()) if self._talks else at
 
     def tick(self, now: float) -> None:
         self.mesh.tick(now)
         if self._space_at is None or self._space_at <= now:
             self.space.tick(now)
+        self._farewells.tick(now)
         for peer in [peer for peer, until in self._talks.items() if until <= now]:
             del self._talks[peer]
             self._waiting.pop(peer, None)
@@ -98,22 +100,29 @@ class Core:
     @property
     def busy(self) -> bool:
         """Whether `take` has something."""
-        return bool(self._ready) or self.mesh.busy
+        return bool(self._ready) or self.mesh.busy or self._farewells.busy
 
     def take(self, now: float) -> Output:
         """What is to be done since the last call."""
-        total = Output(tell=self._ready)
+        total = self._farewells.take()
+        total.tell += self._ready
         self._ready = []
         while True:
             out = self.mesh.take()
             _extend(total, out)
             self._feed(out, now)
+            for event in total.events:
+                if isinstance(event, WeAreRemoved) and self._space.removed_by is None:
+                    self.space.removed(event.by, now)
             if not self._follow(total, now) and not out.changes:
                 return total
 
     # What the layer below tells
 
     def established(self, keys: PublicKeys, where: Where, now: float) -> None:
+        if self.mesh.records.refused(keys.peer):
+            self._farewells.begin(keys.peer, now)
+            return
         self.mesh.established(keys, where, now)
         self._ready += [(keys.peer, data) for data in self._waiting.pop(keys.peer, [])]
 
@@ -122,17 +131,21 @@ class Core:
         self.mesh.moved(peer, where, now)
 
     def lost(self, peer: PeerId, now: float) -> None:
+        self._farewells.end(peer)
         self.mesh.lost(peer, now)
 
     def failed(self, where: Where, now: float, *, itself: bool = False) -> None:
         self.mesh.failed(where, now, itself=itself)
 
     def received(self, peer: PeerId, data: bytes, now: float) -> None:
+        if peer in self._farewells:
+            self._farewells.received(peer, data, now)
+            return
         if not data or data[0] & MARK:
             self.mesh.received(peer, data, now)
             return
         try:
-            self.space.receive(peer, _marked(data), now)
+            self.space.receive(peer, marked(data), now)
         except WireError:
             return
 
@@ -162,13 +175,16 @@ class Core:
             except WireError:  # too large for a record: who wants it asks for it
                 continue
         for peer, message in outcome.tell:
-            self._say(total, peer, _marked(CODEC.encode(message)), now)
+            self._say(total, peer, marked(CODEC.encode(message)), now)
         for event in outcome.events:
             self._on_event(total, event)
         return bool(outcome.publish or outcome.events)
 
     def _say(self, total: Output, peer: PeerId, data: bytes, now: float) -> None:
         """In a session that there is, or as soon as there is one."""
+        if peer in self._farewells:
+            total.tell.append((peer, data))
+            return
         if self.mesh.in_session(peer):
             total.tell.append((peer, data))
             if peer not in self._talks:
@@ -204,7 +220,7 @@ class Core:
         operation = event.decided.entry.operation if isinstance(event, Recorded) else None
         if isinstance(operation, Reclaim) and operation.reason != Reason.EXPIRED:
             if operation.peer == self.me:
-                total.events.append(WeAreRemoved())
+                total.events.append(WeAreRemoved(operation.by))
             else:
                 self.mesh.records.remove(operation.peer)
 
@@ -221,11 +237,6 @@ class Core:
     def _keys(self, peer: PeerId) -> PublicKeys | None:
         host = self.mesh.membership.hosts.get(peer)
         return None if host is None else host.keys
-
-
-def _marked(data: bytes) -> bytes:
-    """A mesh's message as a space's, and the other way round."""
-    return bytes((data[0] ^ MARK,)) + data[1:]
 
 
 def _extend(total: Output, more: Output) -> None:

@@ -31,7 +31,7 @@ class Dropped:
     flooded: int = 0  # first messages that were put off or not worked on
     unknown: int = 0  # of sessions that there are not, or not any more
     forged: int = 0  # of sessions: damaged, forged, or received before
-    refused: int = 0  # of peers that were removed
+    refused: int = 0  # answers of peers that were removed
 
 
 class Handshakes:
@@ -100,7 +100,7 @@ class Handshakes:
     def _answer(self, message: Handshake, source: Where, now: float) -> Step:
         answering = self._answers.read(message)
         if answering.keys and answering.hello:
-            stop = self._stop(answering.keys, answering.hello.instance, source)
+            stop = self._own(answering.keys, answering.hello.instance, source)
             if stop is not None:
                 return stop
         index = self._new_index()
@@ -135,7 +135,7 @@ class Handshakes:
         if agreed is None:
             self.dropped.strangers += 1
             return NOTHING, None
-        stop = self._stop(agreed.keys, agreed.hello.instance, source)
+        stop = self._own(agreed.keys, agreed.hello.instance, source)
         if stop is not None:
             return stop, None
         if not agreed.version:
@@ -143,14 +143,18 @@ class Handshakes:
         return self._add(agreed, message.index, False, source, now)
 
     def _stop(self, keys: PublicKeys, instance: bytes, source: Where) -> Step | None:
-        """Why there is to be no session with who proved to have these keys; None: nothing."""
-        if keys.peer == self._party.us.peer:
-            cloned = instance != self._party.instance
-            return Step(events=(Cloned(source),) if cloned else ())
+        """Why we want no session with who proved to have these keys; None: nothing."""
         if keys.peer in self.refused:
             self.dropped.refused += 1
             return NOTHING
-        return None
+        return self._own(keys, instance, source)
+
+    def _own(self, keys: PublicKeys, instance: bytes, source: Where) -> Step | None:
+        """Why nobody with these keys, which are ours, is to be answered; None: they are not."""
+        if keys.peer != self._party.us.peer:
+            return None
+        cloned = instance != self._party.instance
+        return Step(events=(Cloned(source),) if cloned else ())
 
     def _add(
         self, agreed: Agreed, index: int, initiated: bool, source: Where, now: float

@@ -53,6 +53,8 @@ class StatusChanged(Event):
 class WeAreRemoved(Event):
     """This peer was removed by the others: it has to begin anew, with another key."""
 
+    by: PeerId
+
 
 class Membership:
     """All peers by their records; `apply` has to be notified of every change of these."""
@@ -174,7 +176,7 @@ class Membership:
                 return
             keepers[change.origin] = change.new.value
             if subject == self.me:
-                self.events.append(WeAreRemoved())
+                self.events.append(WeAreRemoved(change.origin))
             else:
                 self._records.remove(subject)
         self._keep_at = min(self._keep_at, now + 5)

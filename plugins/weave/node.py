@@ -21,7 +21,18 @@ from typing import TypeVar
 
 from plugins.weave.core import Core, Rows
 from plugins.weave.crypto import Crypto, Random
-from plugins.weave.events import Established, Failed, KeysUsed, Lost, Moved, Received
+from plugins.weave.events import (
+    Established,
+    Failed,
+    HeardDirectly,
+    KeysAdded,
+    KeysUsed,
+    Lossy,
+    Lost,
+    Moved,
+    Probed,
+    Received,
+)
 from plugins.weave.forwarding import Forwarding
 from plugins.weave.handshake import Party
 from plugins.weave.identity import Identity, PeerId
@@ -193,7 +204,19 @@ class Node:
                         self.core.moved(event.peer, where, now)
                 case Failed():
                     self.core.failed(event.where, now, itself=event.itself)
-            events.append(event)
+            if not self._is_farewell(event):
+                events.append(event)
+
+    def _is_farewell(self, event: Event) -> bool:
+        """Whether it is of a session with a removed peer, which carries no data."""
+        match event:
+            case KeysAdded():
+                peer = event.keys.peer
+            case Established() | KeysUsed() | Moved() | HeardDirectly() | Probed() | Lossy():
+                peer = event.peer
+            case _:
+                return False
+        return self.core.mesh.records.refused(peer)
 
     def _do(self, out: Output, now: float) -> list[Step]:
         """Have the sessions do what the core asks."""

@@ -90,7 +90,9 @@ def _warnings(overlay: Overlay) -> tuple[str, ...]:
         f"{overlay.peer_name(peer)} is not to be trusted: {why}"
         for peer, why in overlay.reactions.faulty.items()
     ]
-    return (*overlay.reactions.warnings.values(), *faulty)
+    space = overlay.node.space
+    removed = () if space.removed_by is None else (space.why_fenced(),)
+    return (*removed, *overlay.reactions.warnings.values(), *faulty)
 
 
 def _targets(overlay: Overlay) -> tuple[TargetStatus, ...]:
@@ -102,7 +104,9 @@ def _targets(overlay: Overlay) -> tuple[TargetStatus, ...]:
 
 
 def _connections(overlay: Overlay, now: float) -> tuple[ConnectionStatus, ...]:
-    shown = [_established(overlay, each) for each in overlay.node.sessions.status(now)]
+    refused = overlay.node.mesh.records.refused  # it has a session to learn that
+    shown = [_established(overlay, each) for each in overlay.node.sessions.status(now)
+             if not refused(each.peer)]  # fmt: skip
     there = {each.peer for each in shown}
     failures = overlay.reactions.failures
     for trying in overlay.node.mesh.connector.trying(now):

@@ -23,7 +23,7 @@ from plugins.weave.events import (
 from plugins.weave.holder import Fenced
 from plugins.weave.identity import PeerId
 from plugins.weave.local import AddressLost, Granted
-from plugins.weave.membership import StatusChanged, WeAreRemoved
+from plugins.weave.membership import StatusChanged
 from plugins.weave.networks import Common, Networks
 from plugins.weave.node import Node
 from plugins.weave.outbox import Recorded
@@ -146,11 +146,6 @@ class Reactions:
                 self.warnings["copy"] = (
                     "another host has a copy of this host's state and is in its place: run"
                     " `netkit weave reset` on one of the two"
-                )
-            case WeAreRemoved():
-                self.warnings["removed"] = (
-                    "the others have removed this host (rmpeer): run `netkit weave reset` here, and"
-                    " launch again"
                 )
             case Faulty():
                 self.faulty[event.origin] = event.why

@@ -27,6 +27,7 @@ class Why(Enum):
     UNREACHABLE = "unreachable"  # the rest is owned by peers that cannot be reached
     NO_ANSWER = "no answer"  # owners were asked and did not answer in time
     NO_LEASE = "no lease"  # others may have been given what this host owns
+    REMOVED = "removed"  # this host was removed from the overlay
     NOT_JOINED = "not joined"  # no other peer was met, and this one founds nothing
 
 
@@ -125,6 +126,12 @@ class Requests:
                 if request.ticket in self.waiting:
                     wanted.add(key)
         self._seeker.keep(wanted)
+
+    def refuse_all(self, why: Why, text: str) -> None:
+        """There is nothing to wait for."""
+        for request in list(self.waiting.values()):
+            self._refuse(request, why, text)
+        self._seeker.keep(set())
 
     def _try(self, pool: Pool, request: Request, subnet: Prefix) -> bool:
         if request.address is None:

@@ -143,7 +143,9 @@ class Sessions:
         return goodbye + Step(events=self._drop(peer))
 
     def refuse(self, peers: frozenset[PeerId], now: float) -> Step:
-        """From now on no session with any of these, until this is called again without them."""
+        """From now on no session with any of these is asked for, until this is called again without
+        them.  Those that *they* ask for are established: whoever knows why has to tell them so, and
+        to end the session soon."""
         self._handshakes.refused = peers
         step = NOTHING
         for peer in sorted(peers):

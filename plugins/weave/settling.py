@@ -63,7 +63,7 @@ def news(event: Event, name: Callable[[PeerId], str]) -> list[dict[str, Any]]:
         case InUse():
             return [{"event": "cloned", "where": ""}]
         case WeAreRemoved():
-            return [{"event": "removed"}]
+            return [{"event": "removed", "by": name(event.by)}]
         case MembersChanged():
             return [{"event": "members"}]
     return []

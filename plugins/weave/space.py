@@ -35,13 +35,14 @@ from plugins.weave.meeting import Meeting, Summary
 from plugins.weave.outbox import Outbox, Outcome
 from plugins.weave.prefixes import Place, Prefix
 from plugins.weave.removal import Removal
-from plugins.weave.requests import Requests, check
+from plugins.weave.requests import Requests, Why, check
 from plugins.weave.space_messages import CODEC, Ask, Denied, Message
 from plugins.weave.wire import WireError
 
 Rows = Mapping[str, Mapping[bytes, bytes]]
 """Table -> key -> value."""
 TABLES = (ledger_replica.TABLE, donation.TABLE, holdings.TABLE, holdings.REALMS)
+REMOVED: Final = b"removed"  # in the ledger's table: by whom this host was removed
 EARLY: Final = 60.0  # s in which a host that joined asks for a share of the range
 
 
@@ -66,6 +67,8 @@ class Space:
         self.removal = Removal(self.context)
         self._summary: Summary | None = None
         self._fenced: bool | None = None
+        self.removed_by: PeerId | None = None
+        """Who had this host removed from the overlay (`rmpeer`): nothing is its own any more."""
 
     @property
     def council(self) -> Council | None:
@@ -76,6 +79,8 @@ class Space:
     def restore(self, rows: Rows, now: float) -> None:
         """WireError: they are damaged; nothing may be allocated, the host becomes a new peer."""
         written = rows.get(ledger_replica.TABLE, {})
+        if REMOVED in written:
+            self.removed_by = PeerId(written[REMOVED])
         if b"genesis" in written:
             self.following.council = Council.restore(self.context, dict(written), now)
         self.holdings.restore(
@@ -191,8 +196,24 @@ class Space:
         council = self.council
         return (
             council is None or self.following.coming or council.left
+            or self.removed_by is not None
             or not council.holder.lease.valid(now)
         )  # fmt: skip
+
+    def removed(self, by: PeerId, now: float) -> None:
+        """This host was removed from the overlay: it gives out and uses nothing from now on."""
+        self.removed_by = by
+        self.out.save(ledger_replica.TABLE, REMOVED, by)
+        self._run(now)
+
+    def why_fenced(self) -> str:
+        """For people; "" where there is no ledger."""
+        if self.removed_by is not None:
+            return (
+                f"this host was removed from the overlay by {self.context.name(self.removed_by)}:"
+                " run `netkit weave reset` here, and launch again"
+            )
+        return self.council.holder.why_not() if self.council else ""
 
     # -- peers that leave ------------------------------------------------------------------------
 
@@ -264,7 +285,9 @@ class Space:
                 leased = not self.fenced(now)
             early = council is not None and self._early(council, now)
             wanted = self.requests.waiting or self.seeker.searches or early
-            if wanted and not self.out.own:
+            if self.removed_by is not None:
+                self.requests.refuse_all(Why.REMOVED, self.why_fenced())
+            elif wanted and not self.out.own:
                 self.requests.serve(council, leased, early, now)
             if council is None or not (self.out.own or council.changed):
                 break
@@ -275,7 +298,8 @@ class Space:
     def _early(self, council: Council, now: float) -> bool:
         """Whether to ask for a share unasked, as this host may be cut off when it is wanted."""
         main = self.holdings.pool(council.replica.ledger.main)
-        return not main.owned and not council.left and now < council.since + EARLY
+        may = not council.left and self.removed_by is None
+        return may and not main.owned and now < council.since + EARLY
 
     def _refresh(self, council: Council, now: float) -> None:
         if council.changed and not self.following.coming:
@@ -291,7 +315,7 @@ class Space:
         reports = self.holdings.owns or self._fenced is not None
         if reports and self._fenced is not (not leased):
             self._fenced = not leased
-            self.out.events.append(Fenced(not leased, "" if leased else council.holder.why_not()))
+            self.out.events.append(Fenced(not leased, "" if leased else self.why_fenced()))
         pool = self.holdings.pool(council.replica.ledger.main)
         free = max(pool.total - len(pool.uses), 0).bit_length()
         summary = Summary(council.replica.ledger.genesis, self.following.used(), free)

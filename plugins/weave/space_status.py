@@ -88,9 +88,15 @@ def status(space: Space, now: float) -> SpaceStatus:
         unreachable=sum(each.share for each in shares if not each.reachable),
         used=sum(bool(use.ident) for use in uses), resting=sum(not use.ident for use in uses),
         lease_left=max(council.holder.lease.until - now, 0.0) if owns else None,
-        fenced=council.holder.why_not() if owns and space.fenced(now) else None,
+        fenced=_fenced(space, now),
         waiting=_waiting(space, now), conflicts=_conflicts(space, council),
     )  # fmt: skip
+
+
+def _fenced(space: Space, now: float) -> str | None:
+    """Why nothing that this host has may be in use."""
+    matters = space.holdings.owns or space.removed_by is not None
+    return space.why_fenced() if matters and space.fenced(now) else None
 
 
 def _shares(space: Space, council: Council, now: float) -> tuple[PeerShare, ...]:

@@ -420,6 +420,62 @@ def test_a_peer_is_removed_by_its_name(wire: Wire) -> None:
     assert [p.name for p in a.overlay.status(wire.now).peers] == ["h1"]
 
 
+def cut_off_and_removed(wire: Wire, **settings: str) -> tuple[Machine, Machine]:
+    """h2 has addresses, was cut off, and `rmpeer h2` was run on h1."""
+    a, b = pair(wire, **settings)
+    b.allocate("db")
+    wire.run(10)
+    wire.cut.add(frozenset((a.address, b.address)))
+    wire.run(90)
+    a.do(a.overlay.remove_peer("h2", wire.now, wire.now + 10))
+    wire.run(5)
+    assert [(e.peer, e.done) for e in a.events_of(Removed)] == [(b.me, True)]
+    return a, b
+
+
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_a_peer_that_was_removed_while_it_was_cut_off_learns_that(
+    wire: Wire, password: str
+) -> None:
+    a, b = cut_off_and_removed(wire, password=password)
+    early = b.allocate("early")
+    wire.run(1)
+    assert b.answer(early).startswith("10."), "it knows of nothing"
+    wire.cut.clear()
+    wire.run(120)
+    removed = (
+        "this host was removed from the overlay by h1: run `netkit weave reset` here, and launch"
+        " again"
+    )
+    for _ in range(2):
+        status = b.overlay.status(wire.now)
+        assert status.warnings == (removed,)
+        assert status.ipam.fenced == removed
+        late = b.allocate("late")
+        assert b.answer(late) == f"refused: {removed}", "at once"
+        b.stop()
+        b.start()
+        wire.run(1)
+    assert (a.paths, a.accepts) == ({}, {}), "no data goes to it, or is taken from it"
+    assert [p.name for p in a.overlay.status(wire.now).peers] == ["h1"]
+    assert a.overlay.status(wire.now).connections == ()
+    assert a.answer(a.allocate("web2")).startswith("10.")
+
+
+def test_who_does_not_know_the_password_gets_no_word_of_a_removal(wire: Wire) -> None:
+    a, b = cut_off_and_removed(wire, password="secret")
+    wire.cut.clear()
+    stranger = wire.machine(3, password="other")
+    stranger.launch(a)
+    wire.run(0.001)
+    wire.seen.clear()
+    wire.run(60)
+    assert [to for source, to, _ in wire.seen if (source, to) == (a.address, stranger.address)] == []
+    assert sum(len(d) for s, to, d in wire.seen if to == b.address) <= 1.5 * sum(
+        len(d) for s, to, d in wire.seen if s == b.address
+    ), "it amplifies nothing"
+
+
 def test_endpoints_of_a_fenced_host_are_hidden(wire: Wire) -> None:
     a, b = pair(wire)
     wire.run(5)

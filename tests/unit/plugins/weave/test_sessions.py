@@ -284,17 +284,22 @@ def test_goodbye_ends_a_session_on_both_sides(network: Network) -> None:
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["XX", "IK"])
-def test_a_removed_peer_gets_in_no_more(network: Network, known: bool) -> None:
+def test_a_removed_peer_is_not_asked_but_may_ask_why(network: Network, known: bool) -> None:
     one, two = met(network)
     network.do(one, one.sessions.refuse(frozenset({two.id}), network.now))
     network.run(1)
-    network.connect(two, one, known=known)
     network.connect(one, two, known=True)
     network.run(GIVE_UP + 10)
     assert (one.sessions.peers(), two.sessions.peers()) == ((), ())
-    assert one.sessions.dropped.refused
     network.connect(one, two)
     network.run(1)
+    assert one.sessions.dropped.refused
+    network.connect(two, one, known=known)
+    network.run(1)
+    assert joined(network, one, two), "whoever knows why says so, and ends it"
+    network.do(one, one.sessions.refuse(frozenset({two.id}), network.now))
+    network.run(1)
+    assert (one.sessions.peers(), two.sessions.peers()) == ((), ())
     assert one.events_of(Failed)[-1].why == "that peer was removed"
     network.do(one, one.sessions.refuse(frozenset(), network.now))
     network.connect(two, one, known=known)
