@@ -115,6 +115,8 @@ class Core:
                 if isinstance(event, WeAreRemoved) and self._space.removed_by is None:
                     self.space.removed(event.by, now)
             if not self._follow(total, now) and not out.changes:
+                if self._space.removed_by is not None:
+                    total.dial.clear()  # nobody talks to this peer any more
                 return total
 
     # What the layer below tells

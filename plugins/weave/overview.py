@@ -106,7 +106,7 @@ def _targets(overlay: Overlay) -> tuple[TargetStatus, ...]:
 def _connections(overlay: Overlay, now: float) -> tuple[ConnectionStatus, ...]:
     refused = overlay.node.mesh.records.refused  # it has a session to learn that
     shown = [_established(overlay, each) for each in overlay.node.sessions.status(now)
-             if not refused(each.peer)]  # fmt: skip
+             if not refused(each.keys.peer)]  # fmt: skip
     there = {each.peer for each in shown}
     failures = overlay.reactions.failures
     for trying in overlay.node.mesh.connector.trying(now):

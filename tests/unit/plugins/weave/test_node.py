@@ -239,6 +239,7 @@ def test_a_removed_peer_gets_no_session_any_more(wire: Wire) -> None:
     c.connect(b)
     wire.run(20)
     assert {a.status(c), b.status(c)} == {None}
+    assert c.node.space.removed_by == a.me
     assert c.node.sessions.peers() == ()
 
 
