@@ -46,6 +46,7 @@ def summary(found: Json) -> str:
     ]
     problems: list[tuple[str, object]] = [
         *(("Warning", each) for each in found.get("Warnings") or ()),
+        *(("Warning", each) for each in status.get("warnings") or ()),
         *(("Problem", each) for each in process.get("problems") or ()),
     ]
     return "\n\n".join(_section(each) for each in [*sections, problems] if each)
@@ -89,7 +90,8 @@ def _networks(status: Json) -> str:
 def ipam_state(ipam: Json) -> str:
     """As `plugins.weave.status.ipam_state`."""
     if ipam["range"] is None:
-        return "waiting for a peer" if ipam["waiting"] else "idle"
+        waits = "waiting for a peer" if ipam["waiting"] else "idle"
+        return ipam.get("without") or waits
     if ipam["fenced"] is not None:
         return f"stopped: {ipam['fenced']}"
     if not ipam["waiting"]:
@@ -172,6 +174,7 @@ def addresses(status: Json) -> list[str]:
             notes.append(f"reclaimed in {each['reclaimed_in'] / 3600:.1f} h")
         start = f"{peer(each['peer'], each['name']):<37} {each['addresses']:>8} IPs"
         lines.append(" ".join([f"{start} ({each['share']:6.1%} of total)", *notes]))
+    lines += [without] if (without := ipam.get("without")) else []
     lines += [
         f"waiting: {each['wanted']} for {each['left']:.0f} s more: {each['why']}"
         for each in ipam["waiting"]

@@ -126,7 +126,9 @@ class Entry:
         overlay, settings = self._overlay, self._settings
         step = Step(persist=tuple(self._first)) + overlay.start(self._rows, now)
         step += self._host.restate(now)
-        if settings.founder:
+        ours = {each.host for each in overlay.settings.addresses}
+        alone = not settings.resume and {peer.host for peer in settings.peers} <= ours
+        if settings.founder or (settings.peers and alone):
             step += overlay.prime(now)
         launch = settings.launch.encode()
         if self._rows.get(LAUNCH, {}).get(b"") != launch:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from plugins.weave.entries import Decided
 from plugins.weave.identity import PeerId
 from plugins.weave.mesh import Mesh

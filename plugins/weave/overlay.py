@@ -39,6 +39,7 @@ from plugins.weave.crypto import Crypto, Random
 from plugins.weave.data_plane import DataPlane
 from plugins.weave.identity import Identity
 from plugins.weave.local import Endpoint, Name, Network, Value
+from plugins.weave.reactions import OURSELVES
 from plugins.weave.record import Kind
 from plugins.weave.settings import Settings
 from plugins.weave.statements import encode
@@ -85,7 +86,8 @@ class Overlay(Allocation, DataPlane):
             where = _target(key)
             if where is not None:
                 self._targets[where] = name.decode(errors="replace")
-                step += self.node.connect(where, now)
+                if not self._is_ours(where):
+                    step += self.node.connect(where, now)
         return self.reactions.settle(step, now)
 
     def receive(self, datagram: bytes, source: Address, now: float) -> Step:
@@ -112,8 +114,17 @@ class Overlay(Allocation, DataPlane):
         if len(self._targets) >= MOST_TARGETS and where not in self._targets:
             raise NoRoom(f"there are {MOST_TARGETS} targets already")
         self._targets[where] = name[:253]
+        if self._is_ours(where):
+            return Step(persist=(Change(TARGETS, _row(where), name[:253].encode()),))
         step = Step(persist=(Change(TARGETS, _row(where), name[:253].encode()),))
         return self.reactions.settle(step + self.node.connect(where, now), now)
+
+    def _is_ours(self, where: Address) -> bool:
+        """Whether a target is this host, which is listed in commands that are the same on all."""
+        if where not in self.settings.addresses:
+            return False
+        self.reactions.failures[where] = OURSELVES
+        return True
 
     def forget(self, where: Address, now: float) -> Step:
         """Drop a target; a session with it stays as long as it is of use.  NotFound."""

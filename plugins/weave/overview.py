@@ -15,6 +15,7 @@ from plugins.weave.prefixes import of
 from plugins.weave.prefixes import text as address_text
 from plugins.weave.reactions import OURSELVES
 from plugins.weave.record import Kind
+from plugins.weave.requests import UNFOUNDED
 from plugins.weave.statements import Endpoint, Name, read
 from plugins.weave.status import (
     ConnectionStatus,
@@ -81,18 +82,19 @@ def status(overlay: Overlay, now: float) -> Status:
         connections=_connections(overlay, now), peers=_peers(overlay), names=_names(overlay),
         networks=_networks(overlay), ipam=space_status.status(node.space, now),
         dropped=asdict(dropped),
-        warnings=_warnings(overlay),
+        warnings=_warnings(overlay, now),
     )  # fmt: skip
 
 
-def _warnings(overlay: Overlay) -> tuple[str, ...]:
+def _warnings(overlay: Overlay, now: float) -> tuple[str, ...]:
     faulty = [
         f"{overlay.peer_name(peer)} is not to be trusted: {why}"
         for peer, why in overlay.reactions.faulty.items()
     ]
     space = overlay.node.space
     removed = () if space.removed_by is None else (space.why_fenced(),)
-    return (*removed, *overlay.reactions.warnings.values(), *faulty)
+    unfounded = (UNFOUNDED,) if space.unfounded(now) else ()
+    return (*removed, *unfounded, *overlay.reactions.warnings.values(), *faulty)
 
 
 def _targets(overlay: Overlay) -> tuple[TargetStatus, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from plugins.weave import prefixes
 from plugins.weave.allocator import Pool
@@ -112,7 +113,7 @@ class Requests:
             wanted.add((main.id, main.range))
         for request in list(self.waiting.values()):
             if council is None:
-                self._not_yet(request, Why.NOT_JOINED, NOT_JOINED, now)
+                self._not_yet(request, Why.NOT_JOINED, UNREACHED, now)
                 continue
             realm, subnet = request.wanted(council.replica.ledger)
             pool = self._holdings.pool(realm)
@@ -236,7 +237,5 @@ def check(ident: bytes, whole: Prefix | None, subnet: Prefix | None, address: in
         raise ValueError(f"that is no address for a host of {inner}")
 
 
-NOT_JOINED = (
-    "this host was launched with other peers and has met none: until then it has no addresses to "
-    "give; `netkit weave prime` makes it the first one"
-)
+UNREACHED: Final = "no peer was reached yet: see `netkit weave status connections`"
+UNFOUNDED: Final = "no host has founded the range: run `netkit weave prime` on one"

@@ -35,7 +35,7 @@ from plugins.weave.meeting import Meeting, Summary
 from plugins.weave.outbox import Outbox, Outcome
 from plugins.weave.prefixes import Place, Prefix
 from plugins.weave.removal import Removal
-from plugins.weave.requests import Requests, Why, check
+from plugins.weave.requests import UNFOUNDED, Requests, Why, check
 from plugins.weave.space_messages import CODEC, Ask, Denied, Message
 from plugins.weave.wire import WireError
 
@@ -43,6 +43,7 @@ Rows = Mapping[str, Mapping[bytes, bytes]]
 """Table -> key -> value."""
 TABLES = (ledger_replica.TABLE, donation.TABLE, holdings.TABLE, holdings.REALMS)
 REMOVED: Final = b"removed"  # in the ledger's table: by whom this host was removed
+MET: Final = 2.0  # s after which what a peer says of its addresses has come
 EARLY: Final = 60.0  # s in which a host that joined asks for a share of the range
 
 
@@ -131,6 +132,8 @@ class Space:
 
     def deadline(self) -> float:
         times = [self.requests.deadline(), self.holdings.deadline(), self.removal.deadline()]
+        if self.council is None and self.requests.waiting and self.context.alive:
+            times.append(max(self.context.alive.values()) + MET)
         if self.council:
             times += [self.council.deadline(), self.seeker.deadline()]
             if self._fenced is False and self.holdings.owns:
@@ -215,6 +218,11 @@ class Space:
             )
         return self.council.holder.why_not() if self.council else ""
 
+    def unfounded(self, now: float) -> bool:
+        """Whether peers were met, and none of them follows a ledger that could be joined."""
+        alive = self.context.alive
+        return self.council is None and bool(alive) and now >= max(alive.values()) + MET
+
     # -- peers that leave ------------------------------------------------------------------------
 
     def remove_peer(self, peer: PeerId, now: float, until: float, *, force: bool = False) -> None:
@@ -287,6 +295,8 @@ class Space:
             wanted = self.requests.waiting or self.seeker.searches or early
             if self.removed_by is not None:
                 self.requests.refuse_all(Why.REMOVED, self.why_fenced())
+            elif self.unfounded(now):
+                self.requests.refuse_all(Why.NOT_JOINED, UNFOUNDED)
             elif wanted and not self.out.own:
                 self.requests.serve(council, leased, early, now)
             if council is None or not (self.out.own or council.changed):

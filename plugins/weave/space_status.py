@@ -8,6 +8,7 @@ from plugins.weave import prefixes
 from plugins.weave.council import Council
 from plugins.weave.identity import PeerId
 from plugins.weave.lease import PROMISE
+from plugins.weave.requests import UNFOUNDED, UNREACHED
 from plugins.weave.space import Space
 
 
@@ -51,6 +52,7 @@ class SpaceStatus:
     fenced: str | None  # why nothing may be in use here; None: it may
     waiting: tuple[Waiting, ...]
     conflicts: tuple[str, ...]  # what the user has to see to, and how
+    without: str = ""  # why there is no range; "": there is one, or nobody was to be met
 
 
 def usable(space: Space, now: float) -> list[tuple[int, int]]:
@@ -77,7 +79,8 @@ def status(space: Space, now: float) -> SpaceStatus:
     council = space.council
     if council is None:
         return SpaceStatus(
-            None, None, None, 0, (), 0.0, 0, 0, None, None, _waiting(space, now), ()
+            None, None, None, 0, (), 0.0, 0, 0, None, None, _waiting(space, now), (),
+            UNFOUNDED if space.unfounded(now) else UNREACHED,
         )  # fmt: skip
     uses = [use for pool in space.holdings.pools.values() for use in pool.uses.values()]
     ledger, owns = council.replica.ledger, space.holdings.owns

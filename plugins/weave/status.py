@@ -10,7 +10,7 @@ from plugins.weave.space_status import SpaceStatus
 def ipam_state(ipam: SpaceStatus) -> str:
     """In a word or a few, as weave's `status` has it."""
     if ipam.range is None:
-        return "waiting for a peer" if ipam.waiting else "idle"
+        return ipam.without or ("waiting for a peer" if ipam.waiting else "idle")
     if ipam.fenced is not None:
         return f"stopped: {ipam.fenced}"
     if not ipam.waiting:

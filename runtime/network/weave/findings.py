@@ -82,7 +82,7 @@ def of_status(status: Mapping[str, Any], networks: Iterable[str]) -> list[str]:
     overlay, process = status["Status"], status["Process"]
     ipam = overlay["ipam"]
     lines = [*problems, *overlay["warnings"], *process["problems"], *ipam["conflicts"]]
-    if ipam["fenced"] is not None:
+    if ipam["fenced"] is not None and ipam["fenced"] not in overlay["warnings"]:
         lines.append(
             "containers' addresses are cut off from other hosts (fenced): "
             f"{ipam['fenced']}: netkit weave status ipam"

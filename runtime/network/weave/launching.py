@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address, ip_network
+from typing import Any
 
 from msgspec import structs
 
@@ -151,6 +152,13 @@ def same_network(request: LaunchRequest, spec: NetworkSpec, record: NetworkRecor
             f"this host was launched with the range {range_}: netkit weave reset makes it a new "
             "peer"
         )
+
+
+def without_range(status: Mapping[str, Any]) -> list[str]:
+    """Why this host has no addresses to allocate, as `GET /netkit/weave` has it; []: it has."""
+    overlay = status["Status"]
+    why = overlay["ipam"].get("without") if overlay else ""
+    return [why] if why else []
 
 
 def range_of(record: NetworkRecord) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -32,6 +33,8 @@ from runtime.network.weave.requests import (
 from runtime.network.weave.shown import shown
 
 DECISION = 20.0  # seconds for other hosts to agree to a removal
+MEETING = 4.0  # seconds that a launch waits for peers
+LOOK = 0.2  # seconds between two looks at them
 GIVING = 10.0  # seconds in which a host that leaves gives its addresses to others
 
 log = logging.getLogger("netkit.weave")
@@ -177,8 +180,19 @@ class WeaveService:
                 raise
             self._follow()
         self.following.settle()
-        status = self.status()
-        return {**status, "Warnings": [*warnings, *status["Warnings"]]}
+        status = self._met() if settings.peers else self.status()
+        without = launching.without_range(status)
+        return {**status, "Warnings": [*warnings, *status["Warnings"], *without]}
+
+    def _met(self) -> dict[str, Any]:
+        """The status as soon as peers were met that have a range, or have none either."""
+        until = time.monotonic() + MEETING
+        while True:
+            status = self.status()
+            over = time.monotonic() >= until or not launching.without_range(status)
+            if over or status["Status"]["warnings"]:
+                return status
+            time.sleep(LOOK)
 
     def _network(
         self, request: LaunchRequest, spec: NetworkSpec

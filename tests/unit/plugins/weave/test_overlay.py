@@ -13,6 +13,7 @@ from plugins.weave.locating import locate
 from plugins.weave.parts import packed_of
 from plugins.weave.planes import Way
 from plugins.weave.removal import Removed
+from plugins.weave.requests import UNFOUNDED, UNREACHED
 from plugins.weave.settings import Settings
 from plugins.weave.status import ipam_state
 from plugins.weave.step import Address, Step
@@ -470,7 +471,7 @@ def test_who_does_not_know_the_password_gets_no_word_of_a_removal(wire: Wire) ->
     wire.run(0.001)
     wire.seen.clear()
     wire.run(60)
-    assert [to for source, to, _ in wire.seen if (source, to) == (a.address, stranger.address)] == []
+    assert (a.address, stranger.address) not in {(source, to) for source, to, _ in wire.seen}
     assert sum(len(d) for s, to, d in wire.seen if to == b.address) <= 1.5 * sum(
         len(d) for s, to, d in wire.seen if s == b.address
     ), "it amplifies nothing"
@@ -551,9 +552,9 @@ def test_status_says_how_it_is_with_addresses(wire: Wire) -> None:
     def state(machine: Machine) -> str:
         return ipam_state(machine.overlay.status(wire.now).ipam)
 
-    assert state(b) == "idle"
+    assert state(b) == UNREACHED
     b.allocate("x")
-    assert state(b) == "waiting for a peer"
+    assert state(b) == UNREACHED
     a.launch()
     a.allocate("y")
     assert state(a) == "ready"
@@ -566,10 +567,41 @@ def test_status_says_how_it_is_with_addresses(wire: Wire) -> None:
     assert state(b) == "waiting for IP(s): 99.6% are owned by unreachable peers"
 
 
+def test_hosts_that_all_have_peers_say_that_none_has_founded_the_range(wire: Wire) -> None:
+    hosts = [wire.machine(number) for number in (1, 2)]
+    early = hosts[0].allocate("early")
+    for host in hosts:
+        host.launch(*hosts)
+    wire.run(3.5)
+    assert hosts[0].answer(early) == f"refused: {UNFOUNDED}", "not only after 20 s"
+    for host in hosts:
+        status = host.overlay.status(wire.now)
+        assert (ipam_state(status.ipam), status.warnings) == (UNFOUNDED, (UNFOUNDED,))
+        assert host.answer(host.allocate("late")) == f"refused: {UNFOUNDED}"
+    hosts[1].do(hosts[1].overlay.prime(wire.now))
+    wire.run(3)
+    for host in hosts:
+        assert host.overlay.status(wire.now).warnings == ()
+        assert host.answer(host.allocate("then")).startswith("10.")
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_who_reached_no_peer_is_not_told_to_found_the_range(wire: Wire, reached: bool) -> None:
+    a, b = wire.machine(1, password="secret"), wire.machine(2, password="other")
+    a.launch()
+    if not reached:
+        a.stop()
+    b.launch(a)
+    ticket = b.allocate("x")
+    wire.run(25)
+    assert b.answer(ticket) == f"refused: {UNREACHED}"
+    assert ipam_state(b.overlay.status(wire.now).ipam) == UNREACHED
+    assert "prime" not in UNREACHED
+
+
 def test_ourselves_as_target_is_said(wire: Wire) -> None:
     a = wire.machine(1)
     a.launch(a)
-    wire.run(12)
     lines = [c.line() for c in a.overlay.status(wire.now).connections]
     assert lines == ["-> 192.0.2.1:6783        failed      cannot connect to ourself"]
 

@@ -22,6 +22,7 @@ class FakeProcess:
     settings: Settings | None = None
     fails: str = ""  # why it cannot be started
     starts: int = 0
+    without: str = ""  # why it has no range
     elsewhere: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)  # address to ident
     networks: dict[str, verbs.Network] = field(default_factory=dict)
@@ -100,7 +101,10 @@ class FakeProcess:
         match verb:
             case verbs.Status() | verbs.Report():
                 ipam = {"range": self.settings.range if self.settings else None, "ledger": b"\1"}
-                return {"overlay": {"id": "ab", "ipam": ipam}, "process": {"workers": []}}
+                ipam |= {"without": self.without} if self.without else {}
+                warnings = [self.without] if "prime" in self.without else []
+                overlay = {"id": "ab", "ipam": ipam, "warnings": warnings}
+                return {"overlay": overlay, "process": {"workers": []}}
             case verbs.RmPeer():
                 return 4096
             case verbs.DnsLookup():

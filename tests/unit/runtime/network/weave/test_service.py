@@ -18,6 +18,7 @@ from netkit.overlay.folders import Folders
 from netkit.spec import NetworkSpec
 from runtime.events import Events
 from runtime.network.networks import NetworksService
+from runtime.network.weave import service
 from runtime.network.weave.launching import HostRoute
 from runtime.network.weave.remote_members import RemoteMembers
 from runtime.network.weave.requests import (
@@ -153,6 +154,16 @@ def test_another_range_or_another_network_of_that_name(bench: ServiceBench) -> N
         bench.launch(default_subnet="10.40.2.0/24", range="10.40.0.0/16")
     bench.launch()
     assert bench.process.settings.range == "10.40.0.0/16", "as before, where none is given"
+
+
+@pytest.mark.parametrize("why", ["nobody founded it: weave prime", "no peer was reached yet"])
+def test_a_launch_says_why_there_are_no_addresses(
+    bench: ServiceBench, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr(service, "MEETING", 0.02)
+    monkeypatch.setattr(service, "LOOK", 0.01)
+    bench.process.without = why
+    assert bench.launch(peers=["192.0.2.7"])["Warnings"] == [why]
 
 
 def test_resume_goes_on_with_all_settings_of_the_former_launch(bench: ServiceBench) -> None:
