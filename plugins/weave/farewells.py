@@ -1,9 +1,9 @@
 """Removed peers that come back: each is shown that it was removed, and nothing else.
 
-A host that was cut off while `rmpeer` removed it knows nothing of that, and goes on giving out what
-is another's by now.  It has a session for FAREWELL seconds, once its handshake has proved who it is:
-there it is sent the newest entry of the ledger, may ask for those before it, which it checks by
-itself, and gets the record of its removal.  All else that it says is dropped.
+A host that was cut off while `rmpeer` removed it knows nothing of that, and goes on giving out
+what is another's by now.  It has a session for FAREWELL seconds, once its handshake has proved who
+it is: there it is sent the newest entry of the ledger, may ask for those before it, which it checks
+by itself, and gets the record of its removal.  All else that it says is dropped.
 """
 
 from __future__ import annotations
