@@ -11,18 +11,23 @@ from typing import Final
 from plugins.weave.entries import Realm
 from plugins.weave.prefixes import BITS, Prefix, cover
 
-REST: Final = 30.0  # s that a freed address is not given out again: neighbours remember its MAC
+REST: Final = 30.0
+"""Seconds that a freed address is given to nobody who did not ask for it: neighbours remember its
+MAC address.  Who asks for it by value, or had it, gets it at once."""
 FEW: Final = 16  # addresses
 CURSORS: Final = 1024
 
 Run = tuple[int, int]
 """First and last of consecutive addresses."""
+Search = tuple[Prefix, tuple[Prefix, ...]]
+"""A subnet, and parts of it that are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
     ident: bytes  # who has it; b"": it is resting
     until: float = 0.0  # of one that is resting
+    former: bytes = b""  # of one that is resting: who had it, as far as is known
 
 
 class Pool:
@@ -34,10 +39,11 @@ class Pool:
         self.uses: dict[int, Use] = {}
         self._of: dict[bytes, list[int]] = {}
         self._resting: deque[tuple[int, float]] = deque()  # address, until when; stale ones too
+        self._former: dict[bytes, set[int]] = {}  # ident -> addresses that rest
         self._owned: list[Run] = []
         self._offered: dict[Prefix, None] = {}
         self._free: list[Run] = []  # owned and not offered
-        self._cursors: dict[Prefix, int] = {}  # below there is nothing free in that subnet
+        self._cursors: dict[Search, int] = {}  # below there is nothing free
 
     # -- what may be given out -------------------------------------------------------------------
 
@@ -80,36 +86,59 @@ class Pool:
         inside = (at for at in self._of.get(ident, ()) if subnet.first <= at <= subnet.last)
         return next(inside, None)
 
-    def take(self, ident: bytes, subnet: Prefix) -> int | None:
-        """The lowest free one."""
+    def take(
+        self, ident: bytes, subnet: Prefix, avoid: tuple[Prefix, ...] = ()
+    ) -> int | None:
+        """The one that it had until just now, else the lowest free one; of those outside of `avoid`
+        first."""
+        former = self._take_former(ident, subnet)
+        if former is not None:
+            return former
+        address = self._take_lowest(ident, subnet, avoid)
+        return self._take_lowest(ident, subnet, ()) if address is None and avoid else address
+
+    def _take_former(self, ident: bytes, subnet: Prefix) -> int | None:
         first, last = subnet.hosts
-        at = max(self._cursors.get(subnet, first), first)
-        for low, high in self._runs(at, last):
+        for address in sorted(self._former.get(ident, ())):
+            if first <= address <= last and _in(self._free, address):
+                self._put(address, ident)
+                return address
+        return None
+
+    def _take_lowest(
+        self, ident: bytes, subnet: Prefix, avoid: tuple[Prefix, ...]
+    ) -> int | None:
+        first, last = subnet.hosts
+        at = max(self._cursors.get((subnet, avoid), first), first)
+        left_out = sorted((each.first, each.last) for each in avoid)
+        for low, high in _without(list(self._runs(at, last)), left_out):
             for address in range(max(low, at), min(high, last) + 1):
                 if address not in self.uses:
                     self._put(address, ident)
-                    self._note(subnet, address + 1)
+                    self._note((subnet, avoid), address + 1)
                     return address
-        self._note(subnet, last + 1)
+        self._note((subnet, avoid), last + 1)
         return None
 
-    def _note(self, subnet: Prefix, cursor: int) -> None:
+    def _note(self, search: Search, cursor: int) -> None:
         if len(self._cursors) >= CURSORS:
             self._cursors.clear()
-        self._cursors[subnet] = cursor
+        self._cursors[search] = cursor
 
     def claim(self, ident: bytes, address: int) -> bytes | None:
-        """Who has it: `ident`, if it was free; None: it rests, or is not ours to give."""
+        """Who has it: `ident`, if nobody else has; None: it is not ours to give."""
         use = self.uses.get(address)
-        if use is not None:
-            return use.ident or None
+        if use is not None and use.ident:
+            return use.ident
         if not _in(self._free, address):
             return None
         self._put(address, ident)
         return ident
 
     def available(self, address: int) -> bool:
-        return address not in self.uses and _in(self._free, address)
+        """To who asks for it by value."""
+        use = self.uses.get(address)
+        return (use is None or not use.ident) and _in(self._free, address)
 
     def restore(self, address: int, ident: bytes, now: float) -> None:
         """From a row; b"" is one that was resting, and begins to rest anew."""
@@ -122,25 +151,33 @@ class Pool:
         use = self.uses.get(address)
         if use is not None and use.ident:
             self._drop(address)
-            self._rest(address, now)
+            self._rest(address, now, use.ident)
 
     def of(self, ident: bytes) -> list[int]:
         return sorted(self._of.get(ident, ()))
 
     def _put(self, address: int, ident: bytes) -> None:
+        if address in self.uses:
+            self._drop(address)
         self.uses[address] = Use(ident)
         self._of.setdefault(ident, []).append(address)
 
     def _drop(self, address: int) -> None:
-        ident = self.uses.pop(address).ident
-        if ident:
-            self._of[ident].remove(address)
-            if not self._of[ident]:
-                del self._of[ident]
+        use = self.uses.pop(address)
+        if use.ident:
+            self._of[use.ident].remove(address)
+            if not self._of[use.ident]:
+                del self._of[use.ident]
+        elif use.former:
+            self._former[use.former].remove(address)
+            if not self._former[use.former]:
+                del self._former[use.former]
 
-    def _rest(self, address: int, now: float) -> None:
-        self.uses[address] = Use(b"", now + REST)
+    def _rest(self, address: int, now: float, former: bytes = b"") -> None:
+        self.uses[address] = Use(b"", now + REST, former)
         self._resting.append((address, now + REST))
+        if former:
+            self._former.setdefault(former, set()).add(address)
 
     # -- rest ------------------------------------------------------------------------------------
 
@@ -149,15 +186,14 @@ class Pool:
         done = []
         while self._resting and self._resting[0][1] <= now:
             address, until = self._resting.popleft()
-            use = self.uses.get(address)
-            if use is None or use.ident or use.until != until:
-                continue  # it was lost meanwhile, and perhaps got and used again
-            del self.uses[address]
+            if not self._rests(address, until):
+                continue  # it was lost or taken meanwhile, and perhaps got and used again
+            self._drop(address)
             done.append(address)
         for address in done:
-            for subnet, cursor in self._cursors.items():
-                if subnet.first <= address < cursor:
-                    self._cursors[subnet] = address
+            for search, cursor in self._cursors.items():
+                if search[0].first <= address < cursor:
+                    self._cursors[search] = address
         return done
 
     def next_rested(self) -> float:
@@ -165,9 +201,13 @@ class Pool:
 
     def resting(self, subnet: Prefix) -> int:
         return sum(
-            subnet.first <= each <= subnet.last and self.uses.get(each) == Use(b"", until)
+            subnet.first <= each <= subnet.last and self._rests(each, until)
             for each, until in self._resting
         )
+
+    def _rests(self, address: int, until: float) -> bool:
+        use = self.uses.get(address)
+        return use is not None and not use.ident and use.until == until
 
     # -- counts and donations --------------------------------------------------------------------
 

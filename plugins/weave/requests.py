@@ -57,6 +57,7 @@ class Request:
     subnet: Prefix | None  # None: all of it
     address: int | None  # the one that is wanted
     until: float
+    avoid: tuple[Prefix, ...] = ()  # parts of the subnet that come last
 
     def wanted(self, ledger: Ledger) -> tuple[Realm, Prefix]:
         """Where: in which realm, and what of it."""
@@ -78,10 +79,10 @@ class Requests:
 
     def add(
         self, ident: bytes, place: Place | None, subnet: Prefix | None, address: int | None,
-        until: float,
+        until: float, avoid: tuple[Prefix, ...] = (),
     ) -> int:  # fmt: skip
         self._count += 1
-        request = Request(self._count, ident, place, subnet, address, until)
+        request = Request(self._count, ident, place, subnet, address, until, avoid)
         self.waiting[request.ticket] = request
         return request.ticket
 
@@ -138,7 +139,7 @@ class Requests:
         if request.address is None:
             address = pool.has(request.ident, subnet)
             if address is None:
-                address = pool.take(request.ident, subnet)
+                address = pool.take(request.ident, subnet, request.avoid)
         else:
             holder = pool.claim(request.ident, request.address)
             if holder not in (None, request.ident):

@@ -148,17 +148,17 @@ class Space:
 
     def allocate(
         self, ident: bytes, now: float, until: float, *, place: Place | None = None,
-        subnet: Prefix | None = None,
+        subnet: Prefix | None = None, avoid: tuple[Prefix, ...] = (),
     ) -> int:  # fmt: skip
         """Some address of a subnet; without one, of the network's; without that, of the range.
 
         `place`: the network and its subnet that it is for; needed where that is outside of the
-        range.  `subnet`: a part of it.  `ident`: at most `holdings.IDENT` bytes that say whose it
-        is; who has one in the subnet gets the same again.  The answer is an event with the ticket
-        that is returned: `Allocated`, or `Refused`, at `until` at the latest.  ValueError: the
-        subnet is not in the network, or in the range.
+        range.  `subnet`: a part of it; what is in `avoid` comes last.  `ident`: at most
+        `holdings.IDENT` bytes that say whose it is; who has, or just had, one in the subnet gets
+        the same again.  The answer is an event with the ticket that is returned: `Allocated`, or
+        `Refused`, at `until` at the latest.  ValueError: the subnet is not in the network or range.
         """
-        return self._request(ident, place, subnet, None, now, until)
+        return self._request(ident, place, subnet, None, now, until, avoid)
 
     def claim(
         self, ident: bytes, address: int, now: float, until: float, *, place: Place | None = None,
@@ -256,11 +256,11 @@ class Space:
 
     def _request(
         self, ident: bytes, place: Place | None, subnet: Prefix | None, address: int | None,
-        now: float, until: float,
+        now: float, until: float, avoid: tuple[Prefix, ...] = (),
     ) -> int:  # fmt: skip
         whole = self.council.replica.ledger.main.range if self.council else None
         check(ident, place.prefix if place else whole, subnet, address)
-        ticket = self.requests.add(ident, place, subnet, address, until)
+        ticket = self.requests.add(ident, place, subnet, address, until, avoid)
         self._run(now)
         return ticket
 

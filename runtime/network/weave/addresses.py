@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any, NamedTuple
 
-from netkit.errors import Busy, KernelError, NetkitError, NotFound
+from netkit.errors import Busy, Conflict, KernelError, NetkitError, NotFound
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.overlay import verbs
 from netkit.overlay.client import Channel
@@ -81,11 +81,30 @@ class AllocatedAddresses:
         return IPv4Interface(self._ask(network, ask))
 
     def claim(self, network: str, address: IPv4Interface, holder: str) -> None:
-        if self.overlay.launched:
-            self._ask(network, verbs.Claim(
-                ident=ident_of(network, holder), network=network, address=str(address),
-                seconds=PATIENCE,
-            ))  # fmt: skip
+        if not self.overlay.launched:
+            return
+        ask = verbs.Claim(
+            ident=ident_of(network, holder), network=network, address=str(address),
+            seconds=PATIENCE,
+        )  # fmt: skip
+        deadline = time.monotonic() + RELEASING
+        while True:
+            try:
+                self._ask(network, ask)
+            except Conflict:
+                if time.monotonic() > deadline or not self._being_released(str(address.ip)):
+                    raise
+            else:
+                return
+            self.notify_changed()
+            time.sleep(AGAIN)
+
+    def _being_released(self, address: str) -> bool:
+        """Whether its holder, of this host, lost its row a moment ago."""
+        held = {Holding(*each) for each in self._ask("", verbs.Held())}
+        lost = [each for each in held - self._wanted().keys() if each.address == address]
+        with self._guard:
+            return any(_ours(each.ident) and each.ident not in self._busy for each in lost)
 
     def release(self, network: str, address: IPv4Interface, holder: str) -> None:
         if self.overlay.launched:

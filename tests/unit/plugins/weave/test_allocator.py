@@ -45,11 +45,49 @@ def test_a_freed_address_rests_before_it_is_given_out_again() -> None:
     pool.take(b"b", small)
     pool.release(first, 100.0)
     assert pool.take(b"c", small) is None
-    assert pool.claim(b"c", first) is None
     assert pool.rested(100.0 + REST - 0.1) == []
     assert pool.next_rested() == 100.0 + REST
     assert pool.rested(100.0 + REST) == [first]
     assert pool.take(b"c", small) == first
+
+
+def test_a_resting_address_is_given_to_who_asks_for_it_by_value() -> None:
+    pool = pool_of(WHOLE, parse("10.32.0.64/32"))
+    address = pool.take(b"a", WHOLE)
+    assert address is not None
+    pool.release(address, 100.0)
+    assert pool.available(address)
+    assert pool.claim(b"b", address) == b"b"
+    assert not pool.available(address)
+    assert pool.resting(WHOLE) == 0
+    assert pool.rested(100.0 + REST) == []
+    assert pool.claim(b"a", address) == b"b"
+
+
+def test_who_had_an_address_gets_it_back_while_it_rests_unless_it_was_passed_on() -> None:
+    pool = pool_of(WHOLE)
+    for ident in (b"a", b"b", b"c"):
+        pool.take(ident, WHOLE)
+    pool.release(WHOLE.first + 2, 0.0)
+    assert pool.take(b"b", WHOLE) == WHOLE.first + 2
+    pool.release(WHOLE.first + 2, 1.0)
+    assert pool.take(b"b", parse("10.32.0.128/25")) == WHOLE.first + 129, "of another subnet"
+    pool.release(WHOLE.first + 129, 1.0)
+    pool.offer(parse("10.32.0.2/32"))
+    assert pool.take(b"b", parse("10.32.0.0/28")) == WHOLE.first + 4
+    pool.withdraw(parse("10.32.0.2/32"))
+    assert pool.rested(1.0 + REST) == [WHOLE.first + 2, WHOLE.first + 129]
+    assert pool.take(b"b", parse("10.32.0.128/25")) == WHOLE.first + 129, "the lowest"
+
+
+def test_parts_of_a_subnet_that_are_others_come_last() -> None:
+    small, low = parse("10.32.0.64/29"), (parse("10.32.0.64/30"), parse("10.32.0.66/31"))
+    pool = pool_of(WHOLE)
+    got = [pool.take(b"%d" % n, small, low) for n in range(7)]
+    assert [each and each - WHOLE.first for each in got] == [68, 69, 70, 65, 66, 67, None]
+    pool.release(WHOLE.first + 69, 0.0)
+    pool.rested(REST)
+    assert pool.take(b"more", small, low) == WHOLE.first + 69
 
 
 def test_who_asks_again_has_what_it_has() -> None:
@@ -145,9 +183,10 @@ class Allocating(RuleBasedStateMachine):
         self.uses: dict[int, bytes] = {}
         self.rests: dict[int, float] = {}
 
-    def free(self) -> set[int]:
+    def free(self, *, resting: bool = False) -> set[int]:
         offered = {at for each in self.offered for at in range(each.first, each.last + 1)}
-        return self.owned - offered - self.uses.keys() - self.rests.keys()
+        free = self.owned - offered - self.uses.keys()
+        return free if resting else free - self.rests.keys()
 
     @rule(subnet=st.sampled_from(SUBNETS))
     def take(self, subnet: Prefix) -> None:
@@ -162,11 +201,12 @@ class Allocating(RuleBasedStateMachine):
     def claim(self, address: int) -> None:
         self.idents += 1
         ident = b"%d" % self.idents
-        free = address in self.free()
+        free = address in self.free(resting=True)
         holder = self.pool.claim(ident, address)
         assert holder == (ident if free else self.uses.get(address))
         if free:
             self.uses[address] = ident
+            self.rests.pop(address, None)
 
     @precondition(lambda self: self.uses)
     @rule(which=st.integers(0, 255))

@@ -135,12 +135,23 @@ def test_a_certain_address_is_got_from_its_owner() -> None:
     assert (why, "out of reach" in text) == (Why.UNREACHABLE, True)
 
 
-def test_a_freed_address_can_be_claimed_elsewhere_after_its_rest() -> None:
+def test_a_freed_address_can_be_claimed_at_once_here_and_elsewhere() -> None:
     made = world(2)
-    claim(made.hosts[1], b"a", 77)
-    made.hosts[1].do(lambda space, now: space.release(b"a", now))
-    assert refusal(claim(made.hosts[0], b"b", 77, wait=5))[0] == Why.RESTING
-    assert address(claim(made.hosts[0], b"b", 77, wait=60)) == 77
+    for number in (1, 1, 0, 1):
+        host = made.hosts[number]
+        host.do(lambda space, now: space.claim(b"a", RANGE.first + 77, now, now + 5))
+        made.run(5)
+        assert address(made.answers(host)[-1]) == 77
+        host.do(lambda space, now: space.release(b"a", now))
+
+
+def test_who_had_an_address_until_just_now_gets_it_again() -> None:
+    made = world(2)
+    host = made.hosts[1]
+    first = address(allocate(host, b"a", wait=1))
+    host.do(lambda space, now: space.release(b"a", now))
+    assert address(allocate(host, b"b", wait=1)) != first
+    assert address(allocate(host, b"a", wait=1)) == first
 
 
 @pytest.mark.parametrize(

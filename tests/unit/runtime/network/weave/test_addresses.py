@@ -41,6 +41,20 @@ def test_what_has_no_row_any_more_is_released(bench: HostBench) -> None:
     assert bench.process.held == {}
 
 
+def test_an_address_whose_holder_was_removed_a_moment_ago_is_waited_for(bench: HostBench) -> None:
+    lane = bench.network()
+    bench.run(lane, addresses=["10.32.0.9/24"])
+    with pytest.raises(InUse, match=r"10\.32\.0\.9"):
+        bench.run(lane, "other", addresses=["10.32.0.9/24"])
+    bench.net.close(box().id)
+    assert bench.process.held, "it is not released yet"
+    bench.addresses.connect(
+        bench.net.overlay_networks, lambda: bench.agree(fresh=False), lambda: ""
+    )  # fmt: skip
+    assert bench.run(lane, "other", addresses=["10.32.0.9/24"]) == "10.32.0.9/24"
+    assert bench.held(lane, "other") == ["10.32.0.9"]
+
+
 def test_what_others_asked_of_the_process_stays(bench: HostBench) -> None:
     bench.process.held = {"10.32.0.77": "somebody", "10.32.0.78": "a:b"}
     bench.agree()
