@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from netkit.driver import Driver, Network, Overlay, OverlayPorts
+from netkit.driver import Driver, Network, Overlay, OverlayPorts, traits_of
 from netkit.errors import NotFound
 from netkit.model import IPAddress
 from netkit.network.api import NamePublisher
@@ -53,6 +53,11 @@ class OverlayNetworks:
             if isinstance(driver, Overlay):
                 return name
         raise NotFound("no driver with an overlay is installed: reinstall netkit")
+
+    @property
+    def domain(self) -> str:
+        """Names are found in NETWORK.domain, those of network `driver` in it as well.  NotFound."""
+        return traits_of(self._drivers[self.driver]).domain
 
     def all(self) -> list[OverlayNetwork]:
         found = []

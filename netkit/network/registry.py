@@ -30,10 +30,10 @@ from netkit.errors import (
     NotFound,
 )
 from netkit.ipam.allocator import AddressAllocator
-from netkit.ipam.pools import Pool, allocate_subnet, check_overlap, requested_prefix_length
+from netkit.ipam.pools import Pool, allocate_subnet, requested_prefix_length
 from netkit.model import IPNetwork
 from netkit.network.entry import MissingDriver, NetworkEntry, no_driver
-from netkit.network.new_network import new_network, requested_subnets
+from netkit.network.new_network import check_subnet, new_network, requested_subnets
 from netkit.network.remote import SCOPE_GLOBAL, RemoteState, RemoteStateStore
 from netkit.network.stored_network import claims, refused_by_driver, taken_by_driver
 from netkit.network.validation import (
@@ -236,8 +236,10 @@ class NetworkRegistry:
         """Return complete subnets, requested or chosen, with gateways."""
         taken = self._addresses.pools()
         host_address = policy is None or policy.mode not in HOSTLESS
+        others = (*self._entries.values(), *(entry for _, entry in self.unfinished()))
+        drivers = {each.name: each.record.spec.driver for each in others}
         for subnet in wanted:
-            check_overlap(subnet.cidr, taken)
+            check_subnet(spec, self._drivers[spec.driver], subnet.cidr, taken, drivers)
         if not wanted:
             size = requested_prefix_length(spec.subnets[0]) if spec.subnets else None
             busy = [cidr for cidr, _ in taken] + list(occupied)

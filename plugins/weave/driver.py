@@ -44,6 +44,7 @@ from plugins.options import default, flag, interfaces, link_name, number
 from plugins.port_security import FIRST, PORT_SECURITY, admitted, guarded, table_of
 from plugins.weave.domain import DOMAIN
 
+BRIDGES = "wv-"  # how their names begin
 ADDRESSES, ENCRYPTED, EXPOSE, MASQUERADE, MTU, MULTICAST, VNI = (
     "addresses", "encrypted", "expose", "masquerade", "mtu", "multicast", "vni",
 )  # fmt: skip
@@ -127,7 +128,9 @@ class Weave:
         mode: Mode = "isolated"
         if opt.expose:
             mode = "internal" if net.internal else "nat"
-        return TrafficPolicy(link=bridge_name(net), mode=mode, masquerade=opt.masquerade)
+        return TrafficPolicy(
+            link=bridge_name(net), mode=mode, masquerade=opt.masquerade, siblings=BRIDGES
+        )
 
     def overlay(self, net: Network) -> OverlayPorts:
         return OverlayPorts(
@@ -158,6 +161,7 @@ class Weave:
         for name in (br, *(end.name for end in ends)):
             yield _setting(f"conf/{name}/disable_ipv6", "1", owner, after=("link", HOST, name))
         yield _setting(f"conf/{br}/accept_ra", "0", owner, after=("link", HOST, br))
+        yield _promoting(br, HOST, owner)
         yield from guarded(net)
         yield from _shielded(net, [end.name for end in ends])
         yield from (Addr(dev=br, address=each, owner=owner) for each in _of_host(net))
@@ -190,11 +194,7 @@ class Weave:
         )
         yield wire
         if ep.ns != HOST:
-            # Else the first address of a subnet takes with it all others of that subnet.
-            yield Sysctl(
-                name=f"net/ipv4/conf/{ep.ifname}/promote_secondaries", value="1", ns=ep.ns,
-                owner=owner, depends_on=(wire.key,),
-            )  # fmt: skip
+            yield _promoting(ep.ifname, ep.ns, owner, wire.key)
         yield Fdb(dev=near, mac=mac, owner=owner)
         for a in ep.addresses:
             # The bridge knows it: a neighbour that asks for it here is not heard by peers.
@@ -208,7 +208,7 @@ def options_of(net: Network) -> Options:
 
 
 def bridge_name(net: Network) -> str:
-    return ifname("wv-", net.id)
+    return ifname(BRIDGES, net.id)
 
 
 def tap_name(net: Network) -> str:
@@ -296,6 +296,14 @@ def _end(net: Network) -> dict[str, object]:
         "isolated": True, "learning": False, "flood": False, "neigh_suppress": True,
         "mcast_flood": opt.multicast,
     }  # fmt: skip
+
+
+def _promoting(device: str, ns: str, owner: str, after: Key | None = None) -> Sysctl:
+    """Else the first address of a subnet takes with it all others of that subnet."""
+    return Sysctl(
+        name=f"net/ipv4/conf/{device}/promote_secondaries", value="1", ns=ns, owner=owner,
+        depends_on=(after or ("link", ns, device),),
+    )  # fmt: skip
 
 
 def _setting(

@@ -130,10 +130,12 @@ def _internal(owner: str, policy: TrafficPolicy) -> Iterator[Resource]:
 
 def _translation(net: Network, policy: TrafficPolicy) -> Iterator[Resource]:
     br, owner = policy.link, net.owner
+    # Frames that another bridge forwards pass here, too, where br_netfilter shows them to iptables.
+    own = f"{policy.siblings}+" if policy.siblings else br
     for cidr in (s.cidr for s in net.subnets if isinstance(s.cidr, IPv4Network)):
         out = f"SNAT --to-source {policy.source}" if policy.source else "MASQUERADE"
         if policy.masquerade:
-            yield rule(owner, "nat", "POSTROUTING", f"-s {cidr} ! -o {br} -j {out}")
+            yield rule(owner, "nat", "POSTROUTING", f"-s {cidr} ! -o {own} -j {out}")
         # A container at a published port of a neighbour: answers must come back through the host.
         same = f"-s {cidr} -d {cidr} -o {br} {TRANSLATED} -j MASQUERADE"
         yield rule(owner, "nat", "POSTROUTING", same)

@@ -64,6 +64,8 @@ class Nftables:
         yield element(owner, "between", br, br, value=among)
         if policy.translates:
             yield from _translation(net, policy)
+        elif policy.siblings:  # else its frames would be translated as those of one around it
+            yield from (element(owner, "home", str(s.cidr), br) for s in net.subnets)
 
     def endpoint(
         self,

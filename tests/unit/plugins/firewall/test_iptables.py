@@ -11,9 +11,11 @@ import pytest
 
 from netkit.driver import NoFirewall, TrafficPolicy
 from netkit.model import Resource, Rule, Sysctl, state
+from netkit.model.nftables import NftElement
 from netkit.reconcile.plan import diff
 from netkit.testing.kernel import FakeKernel
 from plugins.firewall.iptables import Iptables
+from plugins.firewall.nftables import Nftables
 from tests.unit.plugins.firewall.firewall_values import EP, NET, port
 
 
@@ -209,3 +211,14 @@ def test_every_rule_has_its_chain_and_all_of_it_can_be_made_and_removed() -> Non
 def test_no_firewall_is_no_rules() -> None:
     fw, policy = NoFirewall(), TrafficPolicy(link="br0")
     assert [*fw.setup("o"), *fw.network(NET, policy), *fw.endpoint(NET, policy, EP, [])] == []
+
+
+
+def test_frames_of_a_network_inside_of_another_one_s_subnet_are_not_translated() -> None:
+    policy = TrafficPolicy(link="wv-b", siblings="wv-")
+    (cidr,) = (subnet.cidr for subnet in NET.subnets)
+    found = rules(Iptables().network(NET, policy))
+    assert f"nat -A POSTROUTING -s {cidr} ! -o wv-+ -j MASQUERADE" in found
+    closed = Nftables().network(NET, TrafficPolicy(link="wv-b", mode="isolated", siblings="wv-"))
+    home = [e.key_fields for e in closed if isinstance(e, NftElement) and e.set == "home"]
+    assert home == [(str(cidr), "wv-b")]

@@ -27,7 +27,7 @@ from netkit.network.controller import Controller
 from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox, SubnetSpec
 from netkit.store import Database
 from netkit.testing.kernel import NETNS, FakeKernel, Inline
-from plugins.weave.driver import Weave, host_mac, tap_name, vni_of, vxlan_name
+from plugins.weave.driver import Weave, bridge_name, host_mac, tap_name, vni_of, vxlan_name
 
 ID = "ab" * 32
 CIDR = ip_network("10.32.0.0/16")
@@ -99,6 +99,9 @@ def test_the_other_addresses_of_a_subnet_stay_when_its_first_one_goes() -> None:
     ep = endpoint(network())
     names = {(r.ns, r.name): r.value for r in of(Sysctl, Weave().endpoint(network(), ep))}
     assert names[ep.ns, f"net/ipv4/conf/{ep.ifname}/promote_secondaries"] == "1"
+    own = {r.name: r.value for r in of(Sysctl, Weave().network(network()))}
+    bridge = bridge_name(network())
+    assert own[f"net/ipv4/conf/{bridge}/promote_secondaries"] == "1"
 
 
 def test_containers_of_a_network_without_a_gateway_have_no_default_route() -> None:
