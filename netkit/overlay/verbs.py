@@ -134,6 +134,17 @@ class Held(Verb, frozen=True, tag="held"):
     addresses that the overlay gives out; without a length."""
 
 
+class SubnetsOf(Verb, frozen=True, tag="subnets of"):
+    """Subnets that other hosts, which can be reached, have a network with: ["10.40.0.0/16"]; [] if
+    none has it.  Where they differ, those of the peer with the lowest id."""
+
+    name: Some
+
+
+class Warnings(Verb, frozen=True, tag="warnings"):
+    """`warnings` of `Status`: sentences on what the user has to see to."""
+
+
 class Expose(Verb, frozen=True, tag="expose"):
     """The host itself is on a network, behind its bridge, with these addresses."""
 
@@ -219,8 +230,8 @@ class Subscribe(Verb, frozen=True, tag="subscribe"):
 
 Known = (
     Connect | Forget | Networks | PutNetwork | DropNetwork | Endpoints | PutEndpoint | DropEndpoint
-    | Allocate | Claim | Release | Held | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Locate
-    | Members | Status | Report | RmPeer | Prime | Reset | Stop | Subscribe
+    | Allocate | Claim | Release | Held | SubnetsOf | Warnings | Expose | Hide | DnsAdd | DnsRemove
+    | DnsLookup | Locate | Members | Status | Report | RmPeer | Prime | Reset | Stop | Subscribe
 )  # fmt: skip
 
 

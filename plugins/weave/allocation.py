@@ -32,14 +32,18 @@ class Allocation(Parts):
         """Some address of a subnet, or of the range: (ticket, step).
 
         `ident`: 1 to 128 bytes that say whose it is; who has one in the subnet gets the same again.
-        `network`: needed for a subnet outside of the range.  The answer is an event with the
+        `network`: needed for a subnet outside of the range.  What is in the subnet of another
+        network of this host comes last.  The answer is an event with the
         ticket, in this step or a later one, until `until`.  InvalidSpec.
         """
         wanted = None if subnet is None else _subnet(subnet)
         place = None if wanted is None else self.networks.place(network, wanted)
+        avoid = self.networks.nested(network, wanted)
         return self._ask(
-            lambda space: space.allocate(ident, now, until, place=place, subnet=wanted), now
-        )
+            lambda space: space.allocate(
+                ident, now, until, place=place, subnet=wanted, avoid=avoid
+            ), now,
+        )  # fmt: skip
 
     def claim(
         self, ident: bytes, address: str, now: float, until: float, *,

@@ -28,6 +28,7 @@ from plugins.weave.local import Granted
 from plugins.weave.locating import answer
 from plugins.weave.members import membership
 from plugins.weave.overlay import Overlay
+from plugins.weave.overview import warnings
 from plugins.weave.planes import (
     Accept,
     AcceptNoMore,
@@ -206,8 +207,8 @@ class Entry:
             case verbs.Release():
                 return None, overlay.release(verb.ident.encode(), now, verb.address or None)
             case (
-                verbs.Held() | verbs.DnsLookup() | verbs.Locate() | verbs.Members()
-                | verbs.Status() | verbs.Report()
+                verbs.Held() | verbs.SubnetsOf() | verbs.Warnings() | verbs.DnsLookup()
+                | verbs.Locate() | verbs.Members() | verbs.Status() | verbs.Report()
             ):  # fmt: skip
                 return self._look(verb, now), Step()
             case verbs.RmPeer():
@@ -226,6 +227,11 @@ class Entry:
             case verbs.Held():
                 held = self._overlay.held()
                 return [[ident.decode(errors="replace"), at] for ident, at in held]
+            case verbs.SubnetsOf():
+                found = self._overlay.networks.called(verb.name)
+                return list(next(found, ()))
+            case verbs.Warnings():
+                return list(warnings(self._overlay, now))
             case verbs.DnsLookup():
                 return self._lookup(verb)
             case verbs.Locate():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from plugins.weave import prefixes
@@ -53,6 +54,27 @@ class Networks:
         """As a peer has it."""
         return network_of(self._mesh.records.get(peer, Kind.NETWORK, network))
 
+    def differing(self, network: Network) -> Iterator[tuple[PeerId, tuple[str, ...]]]:
+        """Live peers that have it with other subnets, and with which."""
+        ours = _texts(network.subnets)
+        for peer in self._live():
+            there = self.of(peer, network.id)
+            theirs = _texts(there.subnets) if there is not None else ()
+            if theirs and ours and theirs != ours:
+                yield peer, theirs
+
+    def called(self, name: str) -> Iterator[tuple[str, ...]]:
+        """Subnets of networks of that name, of live peers."""
+        for peer in self._live():
+            for record in self._mesh.records.of(peer, Kind.NETWORK):
+                network = network_of(record)
+                if network is not None and network.name == name and _texts(network.subnets):
+                    yield _texts(network.subnets)
+
+    def _live(self) -> list[PeerId]:
+        """Without this host."""
+        return sorted(peer for peer in self._mesh.membership.live if peer != self._me)
+
     def common(self) -> dict[PeerId, Common]:
         """All peers that data is exchanged with: on networks where both have endpoints."""
         found: dict[PeerId, Common] = {}
@@ -88,12 +110,28 @@ class Networks:
                 return Place(network, subnet)
         return None
 
+    def nested(self, network: bytes, wanted: Prefix | None) -> tuple[Prefix, ...]:
+        """Subnets of other networks of ours inside of one, or of the range (None), without those
+        that are all of it."""
+        found = {
+            subnet
+            for other in self.here.values() if other.id != network
+            for subnet in map(_parse, other.subnets)
+            if subnet is not None and subnet != wanted and (not wanted or wanted.contains(subnet))
+        }  # fmt: skip
+        return tuple(sorted(found, key=lambda each: (each.first, each.length)))
+
     def given_out(self, space: Space, network: bytes, address: Prefix) -> bool:
         """Whether an address is one that the overlay gives out: of the range, or of a subnet."""
         if self.place(network, address) is not None:
             return True
         main = space.council.replica.ledger.main.range if space.council else self._range
         return main.contains(address)
+
+
+def _texts(subnets: Iterable[str]) -> tuple[str, ...]:
+    """As this host writes them; without those that are none."""
+    return tuple(sorted(str(each) for each in map(_parse, subnets) if each is not None))
 
 
 def _parse(text: str) -> Prefix | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from plugins.weave import links, space_status
-from plugins.weave.forwarding import Key
 from plugins.weave.handshake import NEWEST, OLDEST
 from plugins.weave.identity import PeerId
 from plugins.weave.local import Network
@@ -55,20 +56,13 @@ def table(overlay: Parts, network: Network) -> Table:
 
 
 def _conflicts(overlay: Parts, network: Network) -> tuple[str, ...]:
+    name = overlay.peer_name
     return tuple(
-        f"{_text(each.address)} is in use at {_user(overlay, each.winner)}: "
-        f"{_user(overlay, each.loser)} has it, too, and gets nothing that is sent to it"
+        f"{_text(each.address)} is in use at {name(each.winner[0])}: {name(each.loser[0])} has it,"
+        " too, and gets nothing that is sent to it"
         for each in overlay.node.forwarding.conflicts()
         if each.network == network.id
     )
-
-
-def _user(overlay: Parts, key: Key) -> str:
-    """A host, and which container of it."""
-    endpoint, host = overlay.node.forwarding.endpoints.get(key), overlay.peer_name(key[0])
-    if endpoint is None or not (endpoint.names or endpoint.container):
-        return host
-    return f"{host} (container {next(iter(endpoint.names), endpoint.container[:12])})"
 
 
 def _text(packed: bytes) -> str:
@@ -90,11 +84,11 @@ def status(overlay: Overlay, now: float) -> Status:
         connections=_connections(overlay, now), peers=_peers(overlay), names=_names(overlay),
         networks=_networks(overlay), ipam=space_status.status(node.space, now),
         dropped=asdict(dropped),
-        warnings=_warnings(overlay, now),
+        warnings=warnings(overlay, now),
     )  # fmt: skip
 
 
-def _warnings(overlay: Overlay, now: float) -> tuple[str, ...]:
+def warnings(overlay: Parts, now: float) -> tuple[str, ...]:
     faulty = [
         f"{overlay.peer_name(peer)} is not to be trusted: {why}"
         for peer, why in overlay.reactions.faulty.items()
@@ -102,7 +96,23 @@ def _warnings(overlay: Overlay, now: float) -> tuple[str, ...]:
     space = overlay.node.space
     removed = () if space.removed_by is None else (space.why_fenced(),)
     unfounded = (UNFOUNDED,) if space.unfounded(now) else ()
-    return (*removed, *unfounded, *overlay.reactions.warnings.values(), *faulty)
+    happened = (*overlay.reactions.warnings.values(), *faulty)
+    return (*removed, *unfounded, *happened, *_other_subnets(overlay))
+
+
+SHOWN: Final = 20
+"""Networks that others have with other subnets."""
+
+
+def _other_subnets(overlay: Parts) -> Iterator[str]:
+    found = (
+        f"network {here.name} has {', '.join(theirs)} at {overlay.peer_name(peer)} and "
+        f"{', '.join(here.subnets)} here: containers do not reach each other: make it with the same"
+        " --subnet on both"
+        for here in sorted(overlay.networks.here.values(), key=lambda each: each.name)
+        for peer, theirs in overlay.networks.differing(here)
+    )
+    return islice(found, SHOWN)
 
 
 def _targets(overlay: Overlay) -> tuple[TargetStatus, ...]:

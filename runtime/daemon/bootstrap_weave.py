@@ -20,4 +20,5 @@ def build_weave_service(
     )
     controller.on_change = made.following.notify
     networks.kept = made.keeps
+    networks.completed = made.as_elsewhere
     return made

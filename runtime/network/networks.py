@@ -38,11 +38,14 @@ class NetworksService:
         self._events = events
         self._peers = peers
         self._defaults = defaults
+        self.completed: Callable[[NetworkSpec], NetworkSpec] = lambda spec: spec
+        """With what other hosts have of a network of that name."""
         self.kept: Callable[[NetworkRecord], bool] = lambda _: False  # `prune` leaves these
 
     def create(self, spec: NetworkSpec) -> CreatedNetwork:
         if defaults := self._defaults.get(spec.driver):
             spec = replace(spec, options={**defaults, **spec.options})
+        spec = self.completed(spec)
         self._check_room(spec)
         created = self._service.create(spec)
         self._emit("create", created.record)

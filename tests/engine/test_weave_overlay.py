@@ -179,6 +179,52 @@ def test_a_host_is_exposed_and_hidden(hosts: tuple[Host, Host]) -> None:
     eventually(lambda: second.lookup("h1.weave.local") == [])
 
 
+def test_addresses_that_were_freed_are_had_again_at_once(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    for host in (first, first, second, first):
+        assert host.run("--ip", "10.32.5.5", name="fixed") == "10.32.5.5"
+        host.engine.docker("rm", "-f", "fixed")
+    had = first.run(name="back")
+    first.engine.docker("stop", "-t", "0", "back")
+    other = first.run(name="between")
+    first.engine.docker("start", "back")
+    assert first.engine.address("back", "weave") == had != other
+    for _ in range(2):
+        first.post("/attach", Container="back", Addresses=["10.32.6.6/12"])
+        first.post("/detach", Container="back", Addresses=["10.32.6.6/12"])
+        assert first.post("/expose", Addresses=["10.32.7.7/12"]) == {"Addresses": ["10.32.7.7/12"]}
+        more = ["10.32.7.1/12", "10.2.1.132/24"]
+        assert first.post("/expose", Addresses=more, Names=["h1.weave.local"])["Addresses"] == more
+        assert first.post("/hide", Addresses=["10.32.7.7/12"])["Addresses"] == ["10.32.7.7/12"]
+        shown = wire.run(first.engine.netns, "ip", "-4", "addr", "show", first.links[0]).stdout
+        assert [each in shown for each in ("10.32.7.7/", *more)] == [False, True, True]
+        assert first.post("/hide")["Addresses"] == more
+    first.engine.docker("rm", "-f", "back", "between")
+
+
+def test_a_network_inside_of_the_overlay_s_range(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    lane = ("network", "create", "-d", "weave", "--subnet", "10.40.0.0/16")
+    first.engine.out(*lane, "-o", "expose=true", "lane")
+    second.engine.out(*lane, "lane")
+    first.post("/expose")
+    first.engine.sleeper("--network", "lane", name="inner1")
+    second.engine.sleeper("--network", "lane", name="inner2")
+    first.run(name="outer1")
+    there = second.engine.address("inner2", "lane")
+    assert there.startswith("10.40.")
+    assert not first.engine.address("outer1", "weave").startswith("10.40.")
+    eventually(lambda: first.pings("inner1", there))
+    id = first.engine.out("network", "inspect", "-f", "{{.Id}}", "lane")[:12]
+    for address, bridge in ((there, f"wv-{id}"), ("10.32.0.77", first.links[0])):
+        route = wire.run(first.engine.netns, "ip", "route", "get", address).stdout
+        assert f"dev {bridge} " in route
+    first.post("/hide")
+    for host, names in ((first, ("inner1", "outer1")), (second, ("inner2",))):
+        host.engine.docker("rm", "-f", *names)
+        host.engine.docker("network", "rm", "lane")
+
+
 def test_names_that_are_added_are_known_everywhere(hosts: tuple[Host, Host]) -> None:
     first, second = hosts
     first.post("/dns/add", Container="one", Name="shop")

@@ -139,7 +139,7 @@ class Naming:
 
     def add(self, request: DnsRequest) -> None:
         """InvalidSpec, NotFound."""
-        lane = self._network(request.network)
+        lane = self._network(request)
         addresses, name = _addresses(request.addresses), request.name
         container = EXTERN
         if request.container:
@@ -161,7 +161,7 @@ class Naming:
         """NotFound: no such name was added on this host."""
         if not request.container and not request.name:
             raise InvalidSpec("Name is needed, or Container")
-        lane = self._network(request.network)
+        lane = self._network(request)
         container = ""
         if request.container:
             container = self._containers.find(request.container).id
@@ -180,8 +180,18 @@ class Naming:
             return {"Addresses": found}
         return {"Names": found}
 
-    def _network(self, ref: str) -> OverlayNetwork:
-        return self._host.find(ref) if ref else self._attaching.default()
+    def _network(self, request: DnsRequest) -> OverlayNetwork:
+        """The one that is named, or that a full name is of: "db.lane.weave.local"."""
+        name = request.name.rstrip(".").lower()
+        label = name.removesuffix(f".{self._host.domain}")
+        if request.network or label == name or "." not in label:
+            named = request.network
+            return self._host.find(named) if named else self._attaching.default()
+        zone = label.rpartition(".")[2]
+        for each in self._host.all():
+            if each.record.spec.name.lower() == zone:
+                return each
+        raise NotFound(f"{request.name[:253]}: there is no network {zone} of the overlay here")
 
     def _of(self, container: str, lane: OverlayNetwork) -> tuple[str, ...]:
         return tuple(

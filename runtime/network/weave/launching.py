@@ -161,6 +161,17 @@ def without_range(status: Mapping[str, Any]) -> list[str]:
     return [why] if why else []
 
 
+def subnet_of(reported: object) -> str:
+    """The first subnet of another host's network; "": it has none that a network can have."""
+    texts = reported if isinstance(reported, list | tuple) else ()
+    for text in texts:
+        try:
+            return str(IPv4Network(str(text)))
+        except ValueError:
+            continue
+    return ""
+
+
 def range_of(record: NetworkRecord) -> str:
     """The overlay's range at the launch that made this network."""
     return record.spec.labels.get(RANGE_LABEL, DEFAULT_RANGE)

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.overlay import verbs
 from netkit.overlay.client import ABSENT
-from netkit.spec import CreatedNetwork, NetworkRecord, NetworkSpec
+from netkit.spec import CreatedNetwork, NetworkRecord, NetworkSpec, SubnetSpec
 from runtime.network.weave import launching
 from runtime.network.weave.addresses import AllocatedAddresses, ident_of
 from runtime.network.weave.attaching import Attaching, Containers
@@ -31,6 +32,7 @@ from runtime.network.weave.requests import (
     LaunchRequest,
 )
 from runtime.network.weave.shown import shown
+from runtime.network.weave.warning_log import WarningLog
 
 DECISION = 20.0  # seconds for other hosts to agree to a removal
 MEETING = 4.0  # seconds that a launch waits for peers
@@ -73,6 +75,7 @@ class WeaveService:
         self._members = members
         self.following.on_sync.append(members.on_sync)
         self.following.on_event.append(members.on_event)
+        self.following.on_sync.append(WarningLog().on_sync)
         addresses.connect(host, self.following.notify, lambda: self.following.unable)
         self._containers = containers
         self._attaching = Attaching(host, containers)
@@ -102,6 +105,18 @@ class WeaveService:
     def keeps(self, record: NetworkRecord) -> bool:
         """Whether it is the network that `launch` made, which containers may join any time."""
         return launching.LABEL in record.spec.labels and self._overlay.launched
+
+    def as_elsewhere(self, spec: NetworkSpec) -> NetworkSpec:
+        """With the subnet that a network of this name has on other hosts, if none is given."""
+        overlay = spec.driver == self._host.driver
+        if not overlay or spec.subnets or not self._overlay.running:
+            return spec
+        try:
+            subnets = self.call(verbs.SubnetsOf(name=spec.name))
+        except NetkitError:
+            return spec  # it does not run, or does not answer: as on one host
+        found = launching.subnet_of(subnets)
+        return replace(spec, subnets=(SubnetSpec(subnet=found),)) if found else spec
 
     def close(self) -> None:
         """Stop following; the process runs on, and so do connections between containers."""
@@ -203,7 +218,9 @@ class WeaveService:
             if record.spec.name == spec.name:  # not one whose id begins so
                 launching.same_network(request, spec, record)
                 return record, False, []
-        overlap = launching.overlap(spec, self._routes())
+        bridges = {each.ports.bridge for each in self._host.all()}  # networks may be inside of it
+        routes = [route for route in self._routes() if route.device not in bridges]
+        overlap = launching.overlap(spec, routes)
         if overlap and not request.range:
             raise Conflict(f"{overlap}: give all hosts another one, --ipalloc-range")
         if overlap:

@@ -24,6 +24,8 @@ class FakeProcess:
     starts: int = 0
     without: str = ""  # why it has no range
     elsewhere: set[str] = field(default_factory=set)
+    subnets: dict[str, list[str]] = field(default_factory=dict)  # of other hosts' networks
+    warnings: list[str] = field(default_factory=list)
     held: dict[str, str] = field(default_factory=dict)  # address to ident
     networks: dict[str, verbs.Network] = field(default_factory=dict)
     endpoints: dict[str, verbs.Endpoint] = field(default_factory=dict)
@@ -97,8 +99,12 @@ class FakeProcess:
         self.before(verb)
         if isinstance(verb, verbs.Held):
             return [[ident, address] for address, ident in self.held.items()]
+        if isinstance(verb, verbs.Warnings):
+            return list(self.warnings)
         self.calls.append(verb)
         match verb:
+            case verbs.SubnetsOf():
+                return self.subnets.get(verb.name, [])
             case verbs.Status() | verbs.Report():
                 ipam = {"range": self.settings.range if self.settings else None, "ledger": b"\1"}
                 ipam |= {"without": self.without} if self.without else {}

@@ -10,12 +10,21 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from netkit.errors import Conflict, InUse, InvalidSpec, KernelError, NetkitError, NotFound
+from netkit.errors import (
+    Conflict,
+    Forbidden,
+    InUse,
+    InvalidSpec,
+    KernelError,
+    NetkitError,
+    NotFound,
+)
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.network.remote import RemoteState
 from netkit.overlay import verbs
 from netkit.overlay.folders import Folders
-from netkit.spec import NetworkSpec
+from netkit.spec import NetworkSpec, SubnetSpec
+from runtime.container.config import EndpointSettings
 from runtime.events import Events
 from runtime.network.networks import NetworksService
 from runtime.network.weave import service
@@ -143,6 +152,73 @@ def test_a_range_that_is_in_use_on_the_host(bench: ServiceBench) -> None:
     assert bench.names() == []
     (warning,) = bench.launch(range="10.32.0.0/12")["Warnings"]
     assert "10.33.0.0/16 dev eth1" in warning
+
+
+def test_networks_may_be_inside_of_the_one_that_launch_makes(bench: ServiceBench) -> None:
+    bench.network("early", "10.33.0.0/16", expose="true")
+    early = bench.net.overlay_networks.find("early").ports.bridge
+    bench.routes = [HostRoute(IPv4Network("10.33.0.0/16"), early)]
+    bench.launch()
+    bench.network("lane", "10.40.0.0/16")
+    assert bench.names() == ["early", "weave", "lane"]
+    for subnet, words in (
+        ("10.32.0.0/12", r"network weave: use --subnet with one that is smaller than 10\.32"),
+        ("10.0.0.0/8", r"use --subnet with one that is smaller than 10\.32\.0\.0/12 or apart"),
+        ("10.40.1.0/24", r"network lane: use --subnet with one that is apart from 10\.40"),
+        ("10.40.0.0/15", r"network lane: use --subnet"),
+    ):
+        with pytest.raises(Forbidden, match=words):
+            bench.network("other", subnet)
+    assert bench.names() == ["early", "weave", "lane"]
+
+
+def test_a_network_of_a_name_that_others_have_gets_their_subnet(bench: ServiceBench) -> None:
+    networks = NetworksService(bench.net, cast(Events, Emitted()))
+    networks.completed = bench.weave.as_elsewhere
+    bench.process.subnets = {"mm": ["x", "10.62.0.0/16"], "nn": ["fd00::/64"]}
+
+    def made(name: str, *subnets: str) -> str:
+        parts = tuple(SubnetSpec(subnet=each) for each in subnets)
+        record = networks.create(NetworkSpec(name=name, driver="weave", subnets=parts)).record
+        networks.remove(record.id)
+        return record.spec.subnets[0].subnet
+
+    before = made("mm")
+    assert before != "10.62.0.0/16", "the overlay is not launched"
+    bench.launch()
+    assert made("mm") == "10.62.0.0/16"
+    assert made("mm", "10.61.0.0/16") == "10.61.0.0/16"
+    assert made("nn") == made("other") == before
+    bench.process.before = _silent
+    assert made("mm") == before
+
+
+def _silent(verb: verbs.Known) -> None:
+    if isinstance(verb, verbs.SubnetsOf):
+        raise KernelError("the weave overlay does not answer")
+
+
+def test_what_the_process_warns_of_is_logged_once(
+    bench: ServiceBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "netkit.weave")
+    bench.process.warnings = ["network mm has other subnets"]
+    bench.launch()
+    bench.following.settle()
+    bench.following.settle()
+    bench.process.warnings = []
+    bench.following.settle()
+    found = [record.getMessage() for record in caplog.records if "mm" in record.getMessage()]
+    assert found == [
+        "weave: network mm has other subnets", "weave: over: network mm has other subnets"
+    ]  # fmt: skip
+
+
+def test_a_launch_whose_range_others_have(bench: ServiceBench) -> None:
+    bench.network("lane", "10.32.0.0/11")
+    with pytest.raises(Forbidden, match="launch with a larger range, or one apart from it, or"):
+        bench.launch()
+    assert bench.names() == ["lane"]
 
 
 def test_another_range_or_another_network_of_that_name(bench: ServiceBench) -> None:
@@ -367,6 +443,25 @@ def test_names_of_containers_and_of_others(bench: ServiceBench) -> None:
         bench.weave.add_name(DnsRequest(container="web", network="nosuch"))
     assert bench.weave.lookup("web") == {"Addresses": ["web"]}
     assert bench.weave.lookup("10.32.0.1") == {"Names": ["10.32.0.1"]}
+
+
+def test_a_full_name_says_which_network_it_is_of(bench: ServiceBench) -> None:
+    bench.launch()
+    lane = bench.network("Lane", "10.40.0.0/16")
+    c = bench.containers.start("l1")
+    bench.containers.connect("l1", lane, EndpointSettings())
+    bench.weave.add_name(DnsRequest(container="l1", name="Foo.lane.weave.local."))
+    (made,) = bench.process.of(verbs.DnsAdd)
+    assert (made.network, made.addresses, made.container) == (lane, ("10.40.0.1",), c.id)
+    bench.weave.remove_name(DnsRequest(name="foo.lane.weave.local"))
+    assert bench.process.of(verbs.DnsRemove)[0].network == lane
+    weave = bench.net.find("weave").id
+    for name in ("far.weave.local", "a.b", "far.weave.weave.local"):
+        bench.weave.add_name(DnsRequest(name=name, addresses=["192.0.2.1"]))
+        assert bench.process.of(verbs.DnsAdd)[-1].network == weave
+    for name in ("foo.nosuch.weave.local", "foo.lanes.weave.local"):
+        with pytest.raises(NotFound, match=r"there is no network (nosuch|lanes) of the overlay"):
+            bench.weave.add_name(DnsRequest(name=name, addresses=["192.0.2.1"]))
 
 
 def test_an_address_that_another_host_has_by_now_is_taken_away(bench: ServiceBench) -> None:
