@@ -47,8 +47,10 @@ def summary(found: Json) -> str:
     problems: list[tuple[str, object]] = [
         *(("Warning", each) for each in found.get("Warnings") or ()),
         *(("Warning", each) for each in status.get("warnings") or ()),
+        *(("Problem", f"network {net['name']}: {each}: give one of the two another address")
+          for net in status["networks"] for each in net["conflicts"]),
         *(("Problem", each) for each in process.get("problems") or ()),
-    ]
+    ]  # fmt: skip
     return "\n\n".join(_section(each) for each in [*sections, problems] if each)
 
 

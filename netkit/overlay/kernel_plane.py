@@ -160,7 +160,7 @@ def _network(network: Network, remotes: Sequence[Remote]) -> NetworkTable:
             log.warning("%s of %s: %s", network.name, remote.peer.hex()[:12], e)
     return NetworkTable(
         vni=network.vni, bridge=network.bridge, tap=network.tap, vxlan=network.vxlan,
-        members=tuple(members),
+        name=network.name, members=tuple(members),
     )  # fmt: skip
 
 

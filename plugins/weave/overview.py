@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from plugins.weave import links, space_status
+from plugins.weave.forwarding import Key
 from plugins.weave.handshake import NEWEST, OLDEST
 from plugins.weave.identity import PeerId
 from plugins.weave.local import Network
@@ -56,13 +57,20 @@ def table(overlay: Parts, network: Network) -> Table:
 
 
 def _conflicts(overlay: Parts, network: Network) -> tuple[str, ...]:
-    name = overlay.peer_name
     return tuple(
-        f"{_text(each.address)} is in use at {name(each.winner[0])}: {name(each.loser[0])} has it,"
-        " too, and gets nothing that is sent to it"
+        f"{_text(each.address)} is in use at {_user(overlay, each.winner)}: "
+        f"{_user(overlay, each.loser)} has it, too, and gets nothing that is sent to it"
         for each in overlay.node.forwarding.conflicts()
         if each.network == network.id
     )
+
+
+def _user(overlay: Parts, key: Key) -> str:
+    """A host, and which container of it."""
+    endpoint, host = overlay.node.forwarding.endpoints.get(key), overlay.peer_name(key[0])
+    if endpoint is None or not (endpoint.names or endpoint.container):
+        return host
+    return f"{host} (container {next(iter(endpoint.names), endpoint.container[:12])})"
 
 
 def _text(packed: bytes) -> str:

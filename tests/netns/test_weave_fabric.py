@@ -544,6 +544,7 @@ def test_what_a_peer_claims_of_this_host_s_containers_is_not_believed(two: Town)
                                                                      peer="h2"))]  # fmt: skip
     outcome = h1.fabric.apply(two.table(h1))
     assert len(outcome.problems) == 3, outcome  # a MAC address, and the addresses of both
+    assert any("10.32.1.1 is in use on this host and on another" in p for p in outcome.problems)
     assert h1.pings("c1", "10.32.1.2")
     assert h1.pings("c1", "10.32.2.1")
 

@@ -278,13 +278,19 @@ class Fabric:
         taken = self._taken(list(new))
         for key, mac in new.items():
             if key in taken:
-                self._problems.append(
-                    f"{IPv4Address(key[1])} on {key[0]} is a neighbour of another's making"
-                )
+                self._problems.append(self._used_twice(*key))
                 continue
             request = tunnels.new_neighbour(index[key[0]], IPv4Address(key[1]), mac)
             what = f"{IPv4Address(key[1])} at {mac} on {key[0]}"
             yield _Step(request, what, partial(seen.neighbours.__setitem__, key, mac))
+
+    def _used_twice(self, bridge: str, address: int) -> str:
+        network = next((n.name for n in self._table.networks if n.bridge == bridge), "")
+        return (
+            f"network {network or bridge}: {IPv4Address(address)} is in use on this host and on "
+            "another one: what is sent to it from here stays here; give one of the two another "
+            "address"
+        )
 
     def _taken(self, keys: list[Neighbour]) -> set[Neighbour]:
         """Those of which another keeps a permanent entry: a container's of this host."""

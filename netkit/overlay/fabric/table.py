@@ -58,6 +58,7 @@ class NetworkTable:
     bridge: str
     tap: str  # its end by user space: a port of the bridge
     vxlan: str | None = None  # its end by the kernel; None where that must not be used
+    name: str = ""  # for people
     members: tuple[Member, ...] = ()  # of two that claim one address, the first has it
 
 

@@ -171,6 +171,14 @@ def test_addresses_come_before_what_docker_reads(line: str, addresses: str, rest
     assert weaverun.split(line.split()) == (addresses.split(), rest.split())
 
 
+def test_an_address_that_two_containers_have_is_a_problem_on_every_host() -> None:
+    found = cli_fake_weave._found("launched")
+    why = "10.9.0.5 is in use at h1: h2 has it, too, and gets nothing that is sent to it"
+    found["Status"]["networks"][0]["conflicts"] = [why]
+    said = f"Problem: network weave: {why}: give one of the two another address"
+    assert said in weavetext.summary(found)
+
+
 def test_status_is_printed_as_the_overlay_has_it() -> None:
     shown = cli_fake_weave.overlay()
     found = cli_fake_weave._found("launched")["Status"]

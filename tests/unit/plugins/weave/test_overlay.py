@@ -116,8 +116,12 @@ def test_an_endpoint_with_an_address_of_another_host_gets_nothing(wire: Wire) ->
     table = b.overlay.table(LANE.id)
     assert table is not None
     assert [r.peer for r in table.remotes if a.answer(stolen) in r.addresses] == [a.me]
-    why = f"{a.answer(stolen)} is in use at h1: h3 has it, too, and gets nothing that is sent to it"
-    assert why in table.conflicts
+    why = (f"{a.answer(stolen)} is in use at h1 (container mine): h3 (container thief) has it, too,"
+           " and gets nothing that is sent to it")  # fmt: skip
+    for each in (a, b, c):
+        table = each.overlay.table(LANE.id)
+        assert table is not None
+        assert why in table.conflicts, "all hosts say so"
 
 
 @pytest.mark.slow
