@@ -30,6 +30,7 @@ PATIENCE = 15.0  # seconds that an operation waits for an address, or for others
 STARTING, AGAIN = 10.0, 0.1  # seconds that it waits for the process to run, and between looks
 CLAIMING = 2.0  # seconds that the thread that follows waits for one claim
 RELEASING = 10.0  # seconds that an operation waits for a release of the same holder's to end
+AT_LEAST = 25.0  # seconds between comparisons at most, where somebody asks for them
 AT_ONCE = 16  # connections of operations to the process, which takes 64 of all clients
 EXPOSED = "weave:expose"  # the holder of the host's own addresses
 SHORT = 12  # characters of a network's id
@@ -61,7 +62,7 @@ class AllocatedAddresses:
         self._guard = threading.Condition()
         self._busy: Counter[str] = Counter()  # idents inside `holding`
         self._releasing: set[str] = set()
-        self._due = True
+        self._due, self._next = True, 0.0  # by time.monotonic(), unless it is due before
         self._claimed: set[Holding] = set()  # of this process, of rows that it does not list
 
     def connect(
@@ -124,6 +125,7 @@ class AllocatedAddresses:
                 self._busy[ident] -= 1
                 if not self._busy[ident]:
                     del self._busy[ident]
+            self.notify_changed()  # it may have failed, and have asked for what has no row
 
     def notify_changed(self) -> None:
         self._due = True
@@ -175,9 +177,9 @@ class AllocatedAddresses:
         """
         if fresh:
             self._claimed.clear()
-        elif not self._due:
+        elif not self._due and time.monotonic() < self._next:
             return {}
-        self._due = False
+        self._due, self._next = False, time.monotonic() + AT_LEAST
         held = {Holding(*each) for each in channel.call(verbs.Held())}
         self._release(channel, held)
         problems = self._claim(channel, held)

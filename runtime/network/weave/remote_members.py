@@ -59,6 +59,8 @@ class RemoteMembers:
         self._due = False
         self._ended = True
         self._problem = ""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when `on_sync` has something else to report than before."""
 
     # -- from any thread -------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ class RemoteMembers:
             except NetkitError as error:
                 self._failed(str(error))
                 continue
-            self._problem = ""
+            self._set_problem("")
             pause = max(PAUSE, SHARE * (time.monotonic() - begin))
             with self._guard:
                 self._guard.wait_for(lambda: self._ended, pause)
@@ -132,11 +134,16 @@ class RemoteMembers:
             if not self._ended:
                 self._members.update(states(found))
 
+    def _set_problem(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            self.changed()
+
     def _failed(self, why: str) -> None:
         """It is tried again: no notification may follow."""
         if why != self._problem:
             log.warning("weave: containers of other hosts: %s", why)
-        self._problem = why
+        self._set_problem(why)
         with self._guard:
             self._guard.wait_for(lambda: self._ended, AGAIN)
             self._due = True

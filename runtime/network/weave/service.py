@@ -73,6 +73,7 @@ class WeaveService:
         self.following.on_sync.append(addresses.agree)
         self.following.on_event.append(self._on_event)
         self._members = members
+        members.changed = self.following.notify
         self.following.on_sync.append(members.on_sync)
         self.following.on_event.append(members.on_event)
         self.following.on_sync.append(WarningLog().on_sync)

@@ -170,6 +170,8 @@ def test_what_fails_is_tried_again_and_said(quick: None) -> None:
     known = Known()
     known.error = KernelError("it does not answer")
     followed = RemoteMembers(known, known.channel)
+    reported: list[dict[str, str]] = []
+    followed.changed = lambda: reported.append(followed.on_sync(_any(), False))
     followed.start()
     assert awaited(known.updated)
     assert awaited(known.updated)
@@ -178,6 +180,8 @@ def test_what_fails_is_tried_again_and_said(quick: None) -> None:
     _until(lambda: bool(known.states))
     followed.stop()
     assert followed.on_sync(_any(), False) == {}
+    # At once, each time, and not with every attempt.
+    assert reported == [{"containers of other hosts": "it does not answer"}, {}]
 
 
 def test_a_process_that_does_not_run_is_waited_for(quick: None) -> None:
