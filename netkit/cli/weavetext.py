@@ -116,6 +116,7 @@ def _info(each: Json) -> str:
         return reason
     sealed = "encrypted" if each["encrypted"] else "unencrypted"
     who = peer(each["peer"], each["name"])
+    reason = reason.removeprefix(f"{each['way']}: ")
     return f"{sealed} {each['way']} {who} mtu={each['mtu']} {reason}".rstrip()
 
 

@@ -47,7 +47,10 @@ class _Peer:
 
 
 class Carriers:
-    """`where`, `features` of a peer's session; `hop`: the name of who passes on what is for it."""
+    """`where`, `features` of a peer's session; `hop`: the name of who passes on what is for it.
+
+    `demands`: whether it is not for the other side alone if data from and to there is sealed.
+    """
 
     def __init__(
         self,
@@ -55,9 +58,11 @@ class Carriers:
         where: Callable[[PeerId], Where | None],
         features: Callable[[PeerId], int],
         hop: Callable[[PeerId], str],
+        demands: Callable[[Where], bool] = lambda where: True,
     ) -> None:
         self.paths = paths
         self._where, self._features, self._hop = where, features, hop
+        self._demands = demands
         self._peers: dict[PeerId, _Peer] = {}
         self._by_number: dict[int, PeerId] = {}
         self._keys: dict[int, DataKeys] = {}
@@ -169,6 +174,7 @@ class Carriers:
         self._seal(peer, known)
         path.takes_vxlan = bool(self._features(peer) & TAKES_VXLAN)
         path.sealed = known.demanded
+        path.distrusted = known.demanded and not self._demands(where)
         path.at(where, now)
         path.wants(common is not None, common.need if common else None, now)
         path.check(self.paths.no_fastdp, now)

@@ -106,6 +106,10 @@ class Connector:
 
     def target(self, where: Address, now: float) -> None:
         self.targets.setdefault(where, None)
+        for peer, there in self.sessions.items():
+            if there == where:
+                self.targets[where] = peer
+                return
         self._attempts.setdefault(where, _Attempt(now))
 
     def forget(self, where: Address) -> None:
@@ -145,6 +149,10 @@ class Connector:
                 self._wait(attempt, now)
             return
         self._attempts.pop(peer, None)
+        self.answered(peer, where)
+
+    def answered(self, peer: PeerId, where: Address) -> None:
+        """A peer with a session is at an address, whether that is where the session goes or not."""
         if where in self.targets:
             self.targets[where] = peer
             self._attempts.pop(where, None)

@@ -10,6 +10,14 @@ from plugins.weave.step import Address, Event, Where
 
 
 @dataclass(frozen=True, slots=True)
+class Answered(Event):
+    """Who answers at an address is a peer that there is a session with already."""
+
+    peer: PeerId
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
 class Established(Event):
     """Messages can be sent to a peer: there was no session, or one with an earlier process."""
 

@@ -44,6 +44,7 @@ class Link:
         "before",
         "current",
         "direct",
+        "initiated",
         "last_received",
         "last_sent",
         "previous",
@@ -55,6 +56,7 @@ class Link:
         self.current = current
         self.previous: Session | None = None
         self.where: Where = current.source
+        self.initiated = current.initiated  # we opened it; new keys may be either side's doing
         self.before: Where | None = None  # where it was sent to before
         self.direct: Where | None = None  # where it was heard although we send by relay
         self.last_received = self.last_sent = now
@@ -87,7 +89,7 @@ class Link:
             where=self.where,
             epoch=session.epoch,
             age=now - session.born,
-            initiated=session.initiated,
+            initiated=self.initiated,
             sealed=self.reported[1] if self.reported else True,
             version=session.version,
             features=session.hello.features,
@@ -154,9 +156,12 @@ class Links:
         if link.current.hello.instance != session.hello.instance:
             events = self._remove_all(link)
             link.current, link.previous = session, None
+            link.initiated = session.initiated
             return link, events
         gone = (self._remove(link.previous),) if link.previous else ()
         link.previous, link.current = link.current, session
+        if link.doubled:
+            link.initiated = session.initiated
         return link, gone
 
     def follow(self, link: Link, session: Session) -> bool:
@@ -168,6 +173,7 @@ class Links:
         if session is not link.previous or session.peer > self._us or not link.doubled:
             return False
         link.previous, link.current = link.current, session
+        link.initiated = session.initiated
         return True
 
     def drop(self, peer: PeerId) -> tuple[Event, ...]:

@@ -132,6 +132,11 @@ class Mesh:
             self._near.moved()
             self._tell(peer, Hello(where if isinstance(where, Address) else None))
 
+    def answered(self, peer: PeerId, where: Where) -> None:
+        """Who is there is a peer that we have a session with already."""
+        if peer in self._near and isinstance(where, Address):
+            self.connector.answered(peer, where)
+
     def lost(self, peer: PeerId, now: float) -> None:
         self._now = now
         if self._near.close(peer):
@@ -312,7 +317,8 @@ class Mesh:
         direct = tuple(peer for peer in near.peers if not isinstance(sessions.get(peer), Relayed))
         self.ourselves.links(direct, self._now)
         self.routes.reset(direct, frozenset(dead))
-        self.connector.want(near.wanted, dead if self._settings.discovery else [], self._now)
+        known = [peer for peer in near.wanted if peer in membership.hosts]  # not removed ones
+        self.connector.want(known, dead if self._settings.discovery else [], self._now)
 
     def _keeps(self, peer: PeerId) -> bool:
         return peer in self._near.wanted or peer in self.connector.targets.values()

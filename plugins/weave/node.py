@@ -22,6 +22,7 @@ from typing import TypeVar
 from plugins.weave.core import Core, Rows
 from plugins.weave.crypto import Crypto, Random
 from plugins.weave.events import (
+    Answered,
     Established,
     Failed,
     HeardDirectly,
@@ -196,6 +197,8 @@ class Node:
                     continue
                 case Established():
                     self.core.established(event.keys, event.where, now)
+                case Answered():
+                    self.core.mesh.answered(event.peer, event.where)
                 case Lost():
                     self.core.lost(event.peer, now)
                 case Moved() | KeysUsed():  # by new keys, too, a session may go another way
@@ -212,7 +215,8 @@ class Node:
         match event:
             case KeysAdded():
                 peer = event.keys.peer
-            case Established() | KeysUsed() | Moved() | HeardDirectly() | Probed() | Lossy():
+            case (Answered() | Established() | KeysUsed() | Moved() | HeardDirectly() | Probed()
+                  | Lossy()):  # fmt: skip
                 peer = event.peer
             case _:
                 return False

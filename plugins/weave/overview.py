@@ -136,27 +136,39 @@ def _connections(overlay: Overlay, now: float) -> tuple[ConnectionStatus, ...]:
     shown = [_established(overlay, each) for each in overlay.node.sessions.status(now)
              if not refused(each.keys.peer)]  # fmt: skip
     there = {each.peer for each in shown}
+    password = bool(overlay.settings.password)
     failures = overlay.reactions.failures
     for trying in overlay.node.mesh.connector.trying(now):
-        peer = trying.peer.hex() if trying.peer else ""
+        found = trying.peer or _at(overlay, trying.where)
+        peer = found.hex() if found else ""
         if peer in there:
-            continue  # by relay, or from another address
+            continue  # by relay, from another address, or as target and as a peer that is known
+        if peer:
+            there.add(peer)
         waits = trying.rounds > 1
         why = failures.get(trying.where, SILENT if waits else "no answer yet")
         wait = f", next attempt in {trying.wait:.0f} s" if waits else ""
         shown.append(
             ConnectionStatus(
-                "->", _where(overlay, trying.peer, trying.where),
-                "retrying" if waits else "connecting", True, Way.NONE.value, why + wait, peer,
-                overlay.peer_name(trying.peer) if trying.peer else "", 0, 0,
+                "->", _where(overlay, found, trying.where),
+                "retrying" if waits else "connecting", password, Way.NONE.value, why + wait, peer,
+                overlay.peer_name(found) if found else "", 0, 0,
             )
         )
     ourselves = [where for where in overlay.targets() if failures.get(where) == OURSELVES]
     shown += [
-        ConnectionStatus("->", str(w), "failed", True, Way.NONE.value, OURSELVES, "", "", 0, 0)
+        ConnectionStatus("->", str(w), "failed", password, Way.NONE.value, OURSELVES, "", "", 0, 0)
         for w in ourselves
     ]
     return tuple(shown)
+
+
+def _at(overlay: Overlay, where: Where) -> PeerId | None:
+    """The one peer that says that it can be reached there."""
+    hosts = overlay.node.mesh.membership.hosts
+    found = [peer for peer, host in hosts.items()
+             if peer != overlay.me and any(Address(*each) == where for each in host.addresses)]
+    return found[0] if len(found) == 1 else None
 
 
 def _established(overlay: Overlay, session: links.Status) -> ConnectionStatus:
@@ -164,7 +176,8 @@ def _established(overlay: Overlay, session: links.Status) -> ConnectionStatus:
     path = overlay.carriers.path(peer)
     return ConnectionStatus(
         direction="->" if session.initiated else "<-", address=_where(overlay, peer, session.where),
-        state="established", encrypted=path is None or bool(path.key),
+        state="established",
+        encrypted=bool(path.key) if path else bool(overlay.settings.password),
         way=path.way.value if path else Way.NONE.value, reason=path.reason if path else "",
         peer=peer.hex(), name=overlay.peer_name(peer), size=path.size if path else 0,
         mtu=path.mtu if path else 0,
@@ -182,8 +195,8 @@ def _peers(overlay: Overlay) -> tuple[PeerStatus, ...]:
     mesh = overlay.node.mesh
     shown = []
     for peer, host in sorted(mesh.membership.hosts.items()):
-        neighbours = mesh.routes.links(peer)
         life = mesh.membership.status(peer) or Life.DEAD
+        neighbours = () if life is Life.DEAD else mesh.routes.links(peer)  # the last that it said
         shown.append(
             PeerStatus(
                 id=peer.hex(), name=overlay.peer_name(peer), state=life.value,

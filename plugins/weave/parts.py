@@ -29,14 +29,18 @@ class Parts:
         where there is a password.  InvalidSpec: `settings`."""
         self.me = identity.peer
         self.settings = settings
+        trust = settings.trust()
         self.node = Node(
             identity=identity, crypto=crypto, random=random, settings=settings.ourselves(()),
-            psk=crypto.stretch(settings.password), trust=settings.trust(), boot=boot, now=now,
+            psk=crypto.stretch(settings.password), trust=trust, boot=boot, now=now,
             features=0 if settings.no_fastdp else TAKES_VXLAN,
         )  # fmt: skip
         self.networks = Networks(self.node.mesh, settings.prefix())
         paths = Paths(random, settings.mtu, settings.no_fastdp)
-        self.carriers = Carriers(paths, self.node.sessions.where, self._features, self._hop)
+        self.carriers = Carriers(
+            paths, self.node.sessions.where, self._features, self._hop,
+            lambda where: not trust.password or trust.needs_sealing(where),
+        )  # fmt: skip
         self.reactions = Reactions(self.node, self.carriers, self.networks)
 
     def peer_name(self, peer: PeerId) -> str:

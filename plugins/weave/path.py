@@ -77,6 +77,7 @@ class Path:
         self.where: Where | None = None
         self._family = 0  # of the address there
         self.sealed = True
+        self.distrusted = False  # it is the other side alone that demands that
         self.takes_vxlan = False
         self.data = False
         """Whether there are networks in common."""
@@ -119,6 +120,8 @@ class Path:
 
     def why_not(self, no_fastdp: str) -> str:
         """Why fastdp cannot be; "": it can, if probes are answered."""
+        if self.sealed and self.distrusted:
+            return "encrypted, for the other side does not trust this address (--trusted-subnets)"
         if self.sealed:
             return "encrypted, which the kernel's VXLAN is not"
         if no_fastdp:
@@ -128,9 +131,9 @@ class Path:
         if not self.takes_vxlan:
             return "the other side takes no VXLAN"
         if not self.data:
-            return "no network in common"
+            return "no network has containers on both hosts"
         if self.need is None:
-            return "no network in common that may go in clear"
+            return "no network with containers on both hosts may go in clear"
         if self._mtu and not self._mtu.searching and self._mtu.size < self.need.size:
             return (
                 f"the path carries datagrams of {self._mtu.size} bytes, VXLAN would need"

@@ -10,6 +10,7 @@ import msgspec
 from plugins.weave import holdings, prefixes, statements
 from plugins.weave.carriers import Carriers
 from plugins.weave.events import (
+    Answered,
     Cloned,
     Established,
     Failed,
@@ -36,7 +37,7 @@ from plugins.weave.statements import encode, read
 from plugins.weave.step import Address, Change, Event, Send, Step, Where
 from plugins.weave.taken import Faulty, InUse
 
-INSIDE: Final = (KeysAdded, KeysUsed, KeysGone, Lossy, Probed, Received, Recorded)
+INSIDE: Final = (Answered, KeysAdded, KeysUsed, KeysGone, Lossy, Probed, Received, Recorded)
 """Events that nobody needs to hear of outside."""
 OURSELVES: Final = "cannot connect to ourself"
 FAILURES: Final = 512
@@ -154,7 +155,7 @@ class Reactions:
                 self.failures[event.where] = OURSELVES if event.itself else event.why
                 if len(self.failures) > FAILURES:
                     del self.failures[next(iter(self.failures))]
-            case Established():
+            case Established() | Answered():
                 self.failures.pop(event.where, None)
 
     def _flush(self, events: list[Event]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from plugins.weave.control import Control, What, decode
 from plugins.weave.events import (
+    Answered,
     Established,
     Failed,
     HeardDirectly,
@@ -88,7 +89,7 @@ class Sessions:
     def connect(self, where: Where, now: float, keys: PublicKeys | None = None) -> Step:
         """Try to reach who is at an address, or, with its keys, a certain peer; 90 s at most.
 
-        Ends in `Established` (or nothing more than new keys, where there is a session already) or
+        Ends in `Established` (`Answered`, and new keys, where there is a session already) or
         in `Failed`; with an address alone the latter also if who is there came to us meanwhile, for
         what says from where is not authentic.  Nothing, if it is under way.
         """
@@ -275,6 +276,8 @@ class Sessions:
         step = Step(events=gone)
         if instance != session.hello.instance:
             step += Step(events=(_established(session, link.where),))
+        elif session.initiated:
+            step += Step(events=(Answered(session.peer, session.source),))
         self._attempts.cancel(session.peer)
         step += self._told(link, now)
         if not session.initiated or link.doubled:  # who asked for it waits for a first word

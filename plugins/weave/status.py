@@ -68,7 +68,8 @@ class ConnectionStatus:
             return f"{arrow} {self.reason}".rstrip()
         sealed = "encrypted" if self.encrypted else "unencrypted"
         who = f"{self.peer[:12]}({self.name})"
-        return f"{arrow} {sealed} {self.way} {who} mtu={self.mtu} {self.reason}"
+        reason = self.reason.removeprefix(f"{self.way}: ")
+        return f"{arrow} {sealed} {self.way} {who} mtu={self.mtu} {reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def test_fastdp_is_taken_after_three_answers_without_a_password(wire: Wire) -> N
     lines = [c.line() for c in a.overlay.status(wire.now).connections]
     assert lines == [
         f"<- 192.0.2.2:6783        established unencrypted fastdp {b.me.hex()[:12]}(h2) mtu=1450"
-        " fastdp: probed 1422 bytes"
+        " probed 1422 bytes"
     ]
 
 
@@ -624,6 +624,60 @@ def test_who_reached_no_peer_is_not_told_to_found_the_range(wire: Wire, reached:
     assert b.answer(ticket) == f"refused: {UNREACHED}"
     assert ipam_state(b.overlay.status(wire.now).ipam) == UNREACHED
     assert "prime" not in UNREACHED
+
+
+def lines(machine: Machine) -> list[str]:
+    return [each.line() for each in machine.overlay.status(machine.wire.now).connections]
+
+
+def test_a_target_that_is_a_connected_peer_is_one_connection(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(10)
+    other = Address("192.0.2.99", 6783)  # of the same host
+    wire.machines[other] = b
+    for address in (b.address, other):
+        a.do(a.overlay.connect(address, wire.now, "h2"))
+        shown = []
+        for _ in range(40):
+            wire.run(2)
+            shown.append(lines(a))
+        assert all(len(each) == 1 and each[0].startswith("<- ") for each in shown[5:]), shown
+        assert a.overlay.node.mesh.connector.targets[address] == b.me
+    assert [t.peer for t in a.overlay.status(wire.now).targets] == [b.me.hex()] * 2
+    assert all(len(lines(each)) == 1 for each in (a, b))
+
+
+def test_who_does_not_answer_is_shown_once_and_as_it_was_launched(wire: Wire) -> None:
+    a, b = pair(wire)
+    a.do(a.overlay.connect(b.address, wire.now, "h2"))
+    wire.run(10)
+    b.stop()
+    for _ in range(30):
+        wire.run(5)
+        shown = a.overlay.status(wire.now).connections
+        assert len(shown) == 1, lines(a)
+    assert (shown[0].state, shown[0].encrypted) == ("retrying", False)
+    dead = next(each for each in a.overlay.status(wire.now).peers if each.id == b.me.hex())
+    assert (dead.state, dead.links) == ("dead", ())
+    a.do(a.overlay.forget(b.address, wire.now))
+    a.do(a.overlay.remove_peer("h2", wire.now, wire.now + 10))
+    wire.run(10)
+    assert lines(a) == []
+
+
+def test_one_sided_trust_is_the_reason_for_the_sleeve(wire: Wire) -> None:
+    a = wire.machine(1, password="secret", trusted_subnets=("192.0.2.0/24",))
+    b = wire.machine(2, password="secret")
+    a.launch()
+    b.launch(a)
+    a.container("web", "10.32.0.1")
+    b.container("db", "10.32.128.1")
+    wire.run(10)
+    assert a.reason(b) == (
+        "sleeve: encrypted, for the other side does not trust this address (--trusted-subnets)"
+    )
+    assert b.reason(a) == "sleeve: encrypted, which the kernel's VXLAN is not"
+    assert lines(a)[0].count("sleeve") == 1
 
 
 def test_ourselves_as_target_is_said(wire: Wire) -> None:

@@ -136,8 +136,9 @@ def test_two_answers_or_two_losses_in_a_row_change_nothing() -> None:
     [
         ("encrypted, which the kernel's VXLAN is not", lambda path: setattr(path, "sealed", True)),
         ("the other side takes no VXLAN", lambda path: setattr(path, "takes_vxlan", False)),
-        ("no network in common", lambda path: path.wants(False, None, 20.0)),
-        ("no network in common that may go in clear", lambda path: path.wants(True, None, 20.0)),
+        ("no network has containers on both hosts", lambda path: path.wants(False, None, 20.0)),
+        ("no network with containers on both hosts may go in clear",
+         lambda path: path.wants(True, None, 20.0)),
         (
             "no IPv4 address, which VXLAN needs here",
             lambda path: path.at(Address("2001:db8::7", 6783), 20.0),
