@@ -60,10 +60,14 @@ def prime(session: Session, options: Options) -> None:
 
 
 @command("[OPTIONS]", NONE,
-         switch("force", "Also where addresses cannot be given back, or containers are left",
-                short="f"))  # fmt: skip
+         switch("force", "Wait for no other host that takes over the addresses", short="f"),
+         more="Containers that are on network weave run on without it, and without their addresses"
+              " there.  The network is removed, and so are this host's identity and settings; other"
+              " networks of the overlay stay, without containers of other hosts.")  # fmt: skip
 def reset(session: Session, options: Options) -> None:
-    session.engine.post("/netkit/weave/reset", body={"Force": options.flag("force")})
+    done = session.engine.post("/netkit/weave/reset", body={"Force": options.flag("force")})
+    for name in done["Containers"]:
+        print(f"disconnected from network weave: {name}")
 
 
 @command("", NONE)

@@ -41,7 +41,7 @@ def summary(found: Json) -> str:
         [("Version", status["software"])],
         _router(status),
         _ipam(status["ipam"], found.get("DefaultSubnet") or ""),
-        [("Service", "dns"), ("Domain", DOMAIN), ("Entries", len(status["names"]))],
+        [("Service", "dns"), ("Domain", DOMAIN), ("Entries", _entries(status))],
         [("Service", "plugin"), ("DriverName", "weave"), ("Networks", _networks(status))],
     ]
     problems: list[tuple[str, object]] = [
@@ -83,6 +83,14 @@ def _ipam(ipam: Json, default_subnet: str) -> list[tuple[str, object]]:
     if ipam["range"] is not None:
         rows += [("Range", ipam["range"]), ("DefaultSubnet", default_subnet or ipam["range"])]
     return rows
+
+
+def _entries(status: Json) -> int:
+    """Names and their addresses, without those that are a container's id."""
+    return sum(
+        not (each["container"] and each["name"].startswith(f"{each['container'][:SHOWN]}."))
+        for each in status["names"]
+    )
 
 
 def _networks(status: Json) -> str:
@@ -170,7 +178,7 @@ def addresses(status: Json) -> list[str]:
     ipam = status["ipam"]
     lines = []
     for each in ipam["peers"]:
-        notes = [f"({ipam['used']} active)"] if each["peer"] == status["id"] else []
+        notes = [f"({ipam['active']} active)"] if each["peer"] == status["id"] else []
         if not each["reachable"]:
             notes.append("- unreachable!")
         if each["reclaimed_in"]:

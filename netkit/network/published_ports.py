@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_interface
 
 import msgspec
 
-from netkit.driver import PortMapping
+from netkit.driver import PortMapping, traits_of
 from netkit.errors import Conflict, InvalidSpec
 from netkit.model import IPAddress
 from netkit.network.endpoint import AttachedEndpoint
@@ -120,8 +120,9 @@ def _refuse_unpublished(joined: Sequence[AttachedEndpoint], default: str | None)
             )
         if alone and entry.policy and entry.policy.mode == "isolated" and not entry.config.internal:
             raise InvalidSpec(
-                f"network {entry.name} publishes no ports: this host has no address on it: leave "
-                "out -p and -P, or give another network the higher gw-priority"
+                f"network {entry.name} publishes no ports: this host has no address on it: "
+                f"{_exposing(entry)}leave out -p and -P, or give another network the higher "
+                "gw-priority"
             )
         if alone and has_any_address(entry) and not record.gateway and not entry.config.internal:
             raise InvalidSpec(
@@ -129,3 +130,13 @@ def _refuse_unpublished(joined: Sequence[AttachedEndpoint], default: str | None)
                 "of its addresses is in the subnet of this host's: give it one of that, leave out "
                 "-p and -P, or give another network the higher gw-priority"
             )
+
+
+def _exposing(entry: NetworkEntry) -> str:
+    """How this host gets an address on a network of an overlay; "": it is none."""
+    if not traits_of(entry.driver).overlay:
+        return ""
+    driver = entry.record.spec.driver
+    if entry.name == driver:  # the one that `launch` makes
+        return f"netkit {driver} expose, "
+    return "make it with -o expose=true, "

@@ -34,7 +34,9 @@ def resolved(text: str) -> tuple[Peer, ...]:
         pass
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as e:
+    except OSError as e:
+        raise InvalidSpec(f"there is no host {host!r}: {e.strerror or e}") from None
+    except UnicodeError as e:
         raise InvalidSpec(f"there is no host {host!r}: {e}") from None
     hosts = dict.fromkeys(str(address[4][0]) for address in found)
     return tuple(Peer(host=each, port=port, name=text) for each in hosts)

@@ -47,6 +47,7 @@ class SpaceStatus:
     peers: tuple[PeerShare, ...]  # the largest share first
     unreachable: float  # share of the range that peers out of reach own
     used: int  # addresses in use on this host, all realms
+    active: int  # of these, addresses of the range
     resting: int  # that were just freed
     lease_left: float | None  # s; None: it owns nothing that would need one
     fenced: str | None  # why nothing may be in use here; None: it may
@@ -79,7 +80,7 @@ def status(space: Space, now: float) -> SpaceStatus:
     council = space.council
     if council is None:
         return SpaceStatus(
-            None, None, None, 0, (), 0.0, 0, 0, None, None, _waiting(space, now), (),
+            None, None, None, 0, (), 0.0, 0, 0, 0, None, None, _waiting(space, now), (),
             UNFOUNDED if space.unfounded(now) else UNREACHED,
         )  # fmt: skip
     uses = [use for pool in space.holdings.pools.values() for use in pool.uses.values()]
@@ -89,6 +90,7 @@ def status(space: Space, now: float) -> SpaceStatus:
         range=str(ledger.main.range), ledger=ledger.id, founder=ledger.genesis.founder.peer,
         entries=ledger.number, peers=shares,
         unreachable=sum(each.share for each in shares if not each.reachable),
+        active=sum(bool(use.ident) for use in space.holdings.pool(ledger.main).uses.values()),
         used=sum(bool(use.ident) for use in uses), resting=sum(not use.ident for use in uses),
         lease_left=max(council.holder.lease.until - now, 0.0) if owns else None,
         fenced=_fenced(space, now),

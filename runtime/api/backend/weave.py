@@ -38,9 +38,12 @@ class Weave(Protocol):
         """End the process; networks go on on this host."""
         ...
 
-    def reset(self, *, force: bool = False) -> None:
+    def reset(self, *, force: bool = False) -> list[str]:
         """End it, give its addresses to another peer, and forget all of it, and the network
-        weave: this host becomes a new peer.  With `force` nobody is waited for."""
+        weave: this host becomes a new peer.  With `force` nobody is waited for.
+
+        Names of the containers that were taken off the network; they run on.
+        """
         ...
 
     def connect(self, peers: Sequence[str], *, replace: bool = False) -> None:

@@ -69,8 +69,10 @@ async def stop(call: ApiRequest) -> web.StreamResponse:
 
 async def reset(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(ResetRequest, optional=True)
-    await call.executors.operate(partial(call.engine.weave.reset, force=wanted.force))
-    return responses.empty()
+    taken_off = await call.executors.operate(
+        partial(call.engine.weave.reset, force=wanted.force)
+    )
+    return responses.data({"Containers": taken_off})
 
 
 async def attach(call: ApiRequest) -> web.StreamResponse:

@@ -235,7 +235,8 @@ class WeaveService:
                 self._overlay.stop(self._described())
             self._unfollow()
 
-    def reset(self, *, force: bool = False) -> None:
+    def reset(self, *, force: bool = False) -> list[str]:
+        taken_off: list[str] = []
         with self._operations:
             with self.following.turns:
                 self._overlay.reset(0.0 if force else GIVING, self._described())
@@ -244,8 +245,11 @@ class WeaveService:
                 lane = self._host.find(self._host.driver)
                 for id in self._attaching.on(lane):
                     with suppress(NotFound, InvalidSpec):  # it ended meanwhile
+                        name = self._containers.find(id).name
                         self._containers.disconnect(id, lane.record.id, force=True)
+                        taken_off.append(name)
                 self._networks.remove(lane.record.id)
+        return sorted(taken_off)
 
     def _described(self) -> list[verbs.Network]:
         return [network(each) for each in self._host.all()]

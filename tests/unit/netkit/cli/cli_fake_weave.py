@@ -63,7 +63,7 @@ def overlay() -> status.Status:
         ),
         networks=(status.NetworkStatus("weave", 4711, True, 1, 1, (H1, H2), ()),),
         ipam=space_status.SpaceStatus(
-            "10.32.0.0/12", b"\x01" * 16, PeerId(bytes.fromhex(H1)), 3, _shares(), 0.125, 7, 1,
+            "10.32.0.0/12", b"\x01" * 16, PeerId(bytes.fromhex(H1)), 3, _shares(), 0.125, 7, 5, 1,
             2000.0, None, (space_status.Waiting(b"x", "10.32.9.0/24", "its owner is gone", 12.0),),
             ("h9 has addresses of a range that was founded apart from this one",),
         ),
@@ -141,6 +141,8 @@ def _of_running(verb: str, query: dict[str, list[str]], body: Any) -> Answer:
         case "detach" | "hide":
             given = [each.removeprefix("ip:") for each in body["Addresses"]]
             return {"Addresses": given or ["10.32.0.9/12", "10.2.1.3/24"]}, 200
+        case "reset":
+            return {"Containers": [] if body["Force"] else ["db", "web"]}, 200
         case "dns/lookup":
             names = ["web.weave.weave.local", "web.lane.weave.local"]
             known = {"web": {"Addresses": ["10.32.0.1", "10.32.0.5"]},

@@ -305,6 +305,18 @@ def test_ports_lead_to_the_address_that_the_host_reaches(bench: OverlayBench) ->
     assert targets == {"10.32.0.2:80"}
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("weave", r"netkit weave expose, leave out -p"), ("lane", r"make it with -o expose=true, ")],
+)
+def test_ports_of_a_network_that_is_not_exposed(
+    bench: OverlayBench, name: str, words: str
+) -> None:
+    lane = bench.network(name)
+    with pytest.raises(InvalidSpec, match=f"{name} publishes no ports: this host .*{words}"):
+        bench.net.open(box(), [on(lane)], [tcp(80, 21452)])
+
+
 def test_ports_are_not_published_where_the_host_reaches_no_address(bench: OverlayBench) -> None:
     lane, bridge = bench.network(options={"expose": "true"}), bench.net.find("bridge")
     outside = at(lane, "192.168.1.2/24")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from netkit.errors import InvalidSpec
@@ -24,3 +26,13 @@ def test_what_is_no_peer_is_refused(text: str) -> None:
 
 def test_an_address_is_not_looked_up() -> None:
     assert resolved("192.0.2.7:7000") == (Peer(host="192.0.2.7", port=7000, name="192.0.2.7:7000"),)
+
+
+def test_a_name_that_no_host_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fails)
+    with pytest.raises(InvalidSpec) as caught:
+        resolved("h9")
+    assert str(caught.value) == "there is no host 'h9': Temporary failure in name resolution"

@@ -453,9 +453,19 @@ def test_status_says_who_owns_what_and_who_is_out_of_reach() -> None:
     other = made.hosts[1].space
     assert other is not None
     shown = status(other, made.hosts[1].now)
-    assert (shown.used, shown.resting) == (1, 0)
+    assert (shown.used, shown.active, shown.resting) == (1, 1, 0)
     assert shown.lease_left is not None
     assert 0 < shown.lease_left < lease.LEASE
+
+
+def test_what_is_in_use_outside_of_the_range_is_not_counted_as_of_it() -> None:
+    founder = world(1, 0.0).hosts[0]
+    place = Place(b"far", parse("10.99.0.0/24"))
+    founder.do(lambda space, now: space.allocate(b"a", now, now))
+    founder.do(lambda space, now: space.allocate(b"b", now, now, place=place))
+    assert founder.space is not None
+    shown = status(founder.space, founder.now)
+    assert (shown.used, shown.active) == (2, 1)
 
 
 def test_status_says_what_requests_wait_for_and_what_the_user_has_to_do() -> None:

@@ -282,11 +282,11 @@ def test_a_reset_takes_containers_off_the_network_and_removes_it(bench: ServiceB
     bench.launch()
     c = bench.containers.start("web")
     bench.weave.attach(AttachRequest(container="web"))
-    bench.weave.reset()
+    assert bench.weave.reset() == ["web"]
     assert bench.names() == []
     assert c.networks == {}
     assert not bench.process.launched
-    bench.weave.reset()
+    assert bench.weave.reset() == []
 
 
 def test_a_stop_is_nothing_to_warn_of(
