@@ -244,7 +244,7 @@ def _clean(peer: Peer) -> None:
 def test_who_has_met_nobody_has_no_addresses_until_it_is_the_first(tmp_path: Path) -> None:
     with peers(2, tmp_path) as (a, b):
         a.launch(b)
-        with pytest.raises(Busy, match="netkit weave prime"):
+        with pytest.raises(Busy, match="no peer was reached yet"):
             a.call(verbs.Allocate(ident="x", seconds=0.5))
         (target,) = a.status()["overlay"]["targets"]
         assert target["name"] == str(b.host.ip)
@@ -441,4 +441,14 @@ def test_what_a_lost_peer_owned_passes_to_another(chain: Peers) -> None:
             return False
 
     eventually(removed)
+    assert {p["name"] for p in a.status()["overlay"]["peers"]} == {"h1", "h2"}
+
+    former = c.service.former()  # it was only cut off, say, and comes back
+    assert former is not None
+    c.service.folders.write(former)
+    assert c.service.ensure()
+    text = "removed from the overlay by h1"
+    eventually(lambda: text in " ".join(c.status()["overlay"]["warnings"]))
+    with pytest.raises(Busy, match=text):
+        c.call(verbs.Allocate(ident="x"))
     assert {p["name"] for p in a.status()["overlay"]["peers"]} == {"h1", "h2"}
