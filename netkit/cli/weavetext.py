@@ -17,6 +17,9 @@ DOMAIN = "weave.local."
 ESTABLISHED = "established"
 
 
+MOST = 20  # problems of a network that are shown
+
+
 def printable(found: Any) -> Any:
     """Return an answer of the daemon whose texts do nothing to a terminal: peers choose them."""
     match found:
@@ -48,7 +51,7 @@ def summary(found: Json) -> str:
         *(("Warning", each) for each in found.get("Warnings") or ()),
         *(("Warning", each) for each in status.get("warnings") or ()),
         *(("Problem", f"network {net['name']}: {each}: give one of the two another address")
-          for net in status["networks"] for each in net["conflicts"]),
+          for net in status["networks"] for each in net["conflicts"][:MOST]),
         *(("Problem", each) for each in process.get("problems") or ()),
     ]  # fmt: skip
     return "\n\n".join(_section(each) for each in [*sections, problems] if each)

@@ -125,13 +125,14 @@ class TraceService:
         )  # fmt: skip
 
     def _owner(self, address: IPv4Address) -> Place:
-        observer = self._observer()
-        for e in observer.endpoints():
-            if e.address == address:
-                own = (Attached(e.network, str(address)),)
-                return Place(name=e.container, space=e.space, addresses=own, local=self._local())
-        if address in observer.addresses(HOST):
-            return Place(name=HOST, space=HOST)
+        for e in self._networks.endpoints():
+            own = tuple(a for a in self._attached([e]) if a.address == str(address))
+            if own:
+                return Place(
+                    name=e.owner_name, space=e.sandbox, addresses=own, local=self._local()
+                )
+        if address in self._observer().addresses(HOST):
+            return Place(name=HOST, space=HOST, local=self._local())
         raise NotFound(f"{address} is not on this host")
 
     def _space(self, c: Container) -> str:

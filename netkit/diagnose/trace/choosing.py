@@ -55,7 +55,9 @@ def choose(source: Place | None, target: Place, *, apart: bool, explicit: bool =
         said.append(f"{target.name} has {known}: {best.address} on {best.network} is taken; {how}")
     elif said:
         said.append(f"{best.address} on {best.network} is taken")
-    return Chosen(best.address, "; ".join(said if not explicit else said[-1:]))
+    if explicit:  # a network was chosen: it is about its addresses there, if they are several
+        said = said[-1:] if len(target.addresses) > 1 else []
+    return Chosen(best.address, "; ".join(said))
 
 
 def _rank(source: Place | None, there: Attached, *, apart: bool) -> _Rank:

@@ -118,6 +118,7 @@ class _Way:
         here, there = spot(self.q.source), spot(self.q.target)
         if source is not None and here.network:
             source = on_network(source, here.network)
+        if source is not None and source.space != HOST and (here.network or here.address):
             ask = replace(ask, own=tuple(a.address for a in source.addresses))
         if target is None or there.address is not None:
             ask = replace(ask, target=self.q.target)

@@ -47,6 +47,8 @@ def test_between_hosts_it_is_a_network_of_both_and_never_a_bridge_of_one() -> No
             choose(N3, target, apart=True)
     routed = choose(N3, place("web", Attached("far", "172.30.0.2", 16)), apart=True)
     assert routed.address == "172.30.0.2"
+    far = place("web", Attached("far", "172.30.0.2", 16))
+    assert choose(N3, far, apart=True, explicit=True).note == "", "it was chosen"
     assert routed.note.startswith("n3 and web have no network in common; 172.30.0.2 on far")
 
 
@@ -88,6 +90,22 @@ def test_a_trace_asks_for_the_address_and_says_so() -> None:
     with pytest.raises(NotFound, match="no network in common"):
         trace({"h2": here, "h1": there}, question("n3", "web:bridge", "tcp/80"))
     assert not here.asked
+
+
+def test_an_address_is_the_source_where_it_is_given() -> None:
+    fake = town()
+    inside = box("client")
+    eth0 = Interface(name="eth0", addresses=(IPv4Interface("172.17.0.3/16"),
+                                             IPv4Interface("172.17.0.9/16")))  # fmt: skip
+    facts = replace(inside.facts, interfaces={**inside.facts.interfaces, "eth0": eth0})
+    fake.spaces["client"] = replace(inside, facts=facts)
+    there = Attached("bridge", "172.17.0.9", 16)
+    engine = OneHost(fake)
+    known = Place(name="client", space="client", addresses=(there,))
+    engine.locate = lambda name: known if name == there.address else place(  # type: ignore[method-assign]
+        name, Attached("bridge", "172.17.0.2", 16))  # fmt: skip
+    found = trace({"here": engine}, question(there.address, "web", "tcp/80"))
+    assert found.packet == "172.17.0.9 -> 172.17.0.2 tcp/80"
 
 
 def test_the_source_of_several_is_the_kernels_choice() -> None:
