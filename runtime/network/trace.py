@@ -63,7 +63,7 @@ class TraceService:
 
     def locate(self, name: str) -> Place:
         if name == HOST:
-            return Place(name=HOST, space=HOST, local=self._local())
+            return Place(name=HOST, space=HOST, local=self._local(self._shared()))
         if address := address_of(name):
             return self._owner(address)
         try:
@@ -72,26 +72,28 @@ class TraceService:
             if (remote := self._remote(name)) is not None:
                 return remote
             raise
-        space = self._space(container)
+        space, shared = self._space(container), self._shared()
         return Place(
             name=container.name,
             space=space,
             running=container.state.alive and bool(space),
             host=self._stopped_host(container) if container.state.alive and not space else "",
-            addresses=self._attached([e for e in self._networks.endpoints() if e.sandbox == space]),
-            local=self._local(),
+            addresses=self._attached(self._networks.endpoints(sandbox=space), shared),
+            local=self._local(shared),
         )
 
     def _remote(self, name: str) -> Place | None:
         """A container of another host, by name."""
         found = [e for e in self._elsewhere() if e.owner_name == name]
-        addresses = self._attached(found)
+        addresses = self._attached(found, self._shared())
         if not addresses:
             return None
         on = self._host_of(found[0])
         return Place(name=name, space="", remote=True, on=on, addresses=addresses)
 
-    def _attached(self, records: Sequence[EndpointRecord]) -> tuple[Attached, ...]:
+    def _attached(
+        self, records: Sequence[EndpointRecord], shared: frozenset[str]
+    ) -> tuple[Attached, ...]:
         """One container's IPv4 addresses, in the order in which its resolver looks names up."""
         known = {n.id: n for n in self._networks.all()}
 
@@ -105,34 +107,44 @@ class TraceService:
                 if isinstance(address, IPv4Interface):
                     out.append(Attached(
                         network.spec.name, str(address.ip), address.network.prefixlen,
-                        self._is_shared(network),
+                        network.id in shared,
                     ))  # fmt: skip
         return tuple(out)
 
-    def _is_shared(self, network: NetworkRecord) -> bool:
-        """Whether other hosts may be on its segment."""
+    def _shared(self) -> frozenset[str]:
+        """Ids of networks on whose segment other hosts may be: by their driver, or by a port that
+        another tool gave to their bridge, say a network card or a tunnel."""
+        facts = self._observer().space(HOST).facts
+        ours = {place.port for _, place in facts.places}
+        joined = {i.master for i in facts.interfaces.values() if i.name not in ours}
+        names = {place.network for _, place in facts.places if place.bridge in joined}
+        return frozenset(
+            n.id for n in self._networks.all() if n.spec.name in names or self._is_wide(n)
+        )
+
+    def _is_wide(self, network: NetworkRecord) -> bool:
         traits = self._networks.traits(network)
         checked = traits.port_security is not None  # a LAN's ports
         wide = network.spec.scope == SCOPE_GLOBAL
         return wide or checked or traits.overlay or traits.openvswitch
 
-    def _local(self) -> tuple[str, ...]:
-        """IPv4 subnets that nobody else has, as far as this host goes."""
+    def _local(self, shared: frozenset[str]) -> tuple[str, ...]:
+        """IPv4 subnets that no other host has, as far as this one knows."""
         return tuple(
             s.subnet
-            for n in self._networks.all() if not self._is_shared(n)
+            for n in self._networks.all() if n.id not in shared
             for s in n.spec.subnets if "." in s.subnet
         )  # fmt: skip
 
     def _owner(self, address: IPv4Address) -> Place:
+        shared = self._shared()
         for e in self._networks.endpoints():
-            own = tuple(a for a in self._attached([e]) if a.address == str(address))
+            own = tuple(a for a in self._attached([e], shared) if a.address == str(address))
             if own:
-                return Place(
-                    name=e.owner_name, space=e.sandbox, addresses=own, local=self._local()
-                )
+                local = self._local(shared)
+                return Place(name=e.owner_name, space=e.sandbox, addresses=own, local=local)
         if address in self._observer().addresses(HOST):
-            return Place(name=HOST, space=HOST, local=self._local())
+            return Place(name=HOST, space=HOST, local=self._local(shared))
         raise NotFound(f"{address} is not on this host")
 
     def _space(self, c: Container) -> str:
