@@ -26,7 +26,7 @@ class Channel:
     def __init__(self, control: Path) -> None:
         self._numbers = itertools.count(1)
         self._assembly = Assembly()
-        self._told: deque[dict[str, Any]] = deque()
+        self._notifications: deque[dict[str, Any]] = deque()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._sock.settimeout(ANSWER)
@@ -69,7 +69,7 @@ class Channel:
             while True:
                 answer = self._receive(deadline)
                 if isinstance(answer, Notification):
-                    self._told.append(answer.what)
+                    self._notifications.append(answer.what)
                 elif answer.number in (number, 0):  # 0: it could not read what was asked
                     break
         except (OSError, EOFError) as e:
@@ -84,8 +84,8 @@ class Channel:
         process ended."""
         self.call(verbs.Subscribe())
         while True:
-            while self._told:
-                yield self._told.popleft()
+            while self._notifications:
+                yield self._notifications.popleft()
             try:
                 answer = self._receive(None if seconds is None else time.monotonic() + seconds)
             except TimeoutError:
@@ -93,7 +93,7 @@ class Channel:
             except (OSError, EOFError) as e:
                 raise KernelError("the weave overlay has ended") from e
             if isinstance(answer, Notification):
-                self._told.append(answer.what)
+                self._notifications.append(answer.what)
 
     def waiting(self) -> list[dict[str, Any]]:
         """What happened since the last call, for who has subscribed; does not wait.
@@ -104,14 +104,14 @@ class Channel:
             while True:
                 answer = self._receive(0.0)
                 if isinstance(answer, Notification):
-                    self._told.append(answer.what)
+                    self._notifications.append(answer.what)
         except (BlockingIOError, TimeoutError):
             pass
         except (OSError, EOFError) as e:
             self.close()
             raise KernelError("the weave overlay has ended") from e
-        found = list(self._told)
-        self._told.clear()
+        found = list(self._notifications)
+        self._notifications.clear()
         return found
 
     def _receive(self, deadline: float | None) -> verbs.Answer:

@@ -47,12 +47,12 @@ class Transmit:
     def apply(self, message: tables.Message, files: list[int]) -> None:
         """KeyError: of a network that there is not.  ValueError."""
         try:
-            self._told(message, files)
+            self._received(message, files)
         finally:
             for loop, *_ in self._loops.values():
                 loop.changed()
 
-    def _told(self, message: tables.Message, files: list[int]) -> None:
+    def _received(self, message: tables.Message, files: list[int]) -> None:
         match message:
             case tables.PutPeer():
                 counts = self._counts.setdefault(message.peer, PeerCounts())
@@ -233,7 +233,7 @@ class Receive:
             session.counts.missing += session.opening.missing
 
     def _found(self, index: int, sender: bytes) -> None:
-        """Tell, unless too much of it waits to be read: it is told again with the next change."""
+        """Report, unless too much waits to be read: it is reported again with the next change."""
         with suppress(OSError):
             self._news.send(tables.encode(Source(index, *unpacked_address(sender))))
 

@@ -1,7 +1,7 @@
 """A thread that keeps the overlay's process running, and in agreement with this host's rows.
 
-    the process ended  --> it is started again, and told everything
-    rows changed       --> compared with what it was told last: the differences
+    the process ended  --> it is started again, and sent everything
+    rows changed       --> compared with what was sent last: the differences
     it reports         --> whoever wants to know (`on_event`)
     half a minute      --> everything is compared, whatever was noticed
 
@@ -60,7 +60,7 @@ class Following:
         self._ended = True
         self._changes = self._done = 0  # notifications, and those that a comparison followed
         self._channel: Channel | None = None
-        self._told: Desired | None = None  # what this process has; None: nothing is known
+        self._sent: Desired | None = None  # what this process has; None: nothing is known
 
     # -- from any thread -------------------------------------------------------------------------
 
@@ -77,8 +77,8 @@ class Following:
         """Wait until the process has what is in the rows now; False: it does not in that time."""
         self.notify()
         with self._guard:
-            wanted = self._changes
-            return self._guard.wait_for(lambda: self._ended or self._done >= wanted, seconds)
+            through = self._changes
+            return self._guard.wait_for(lambda: self._ended or self._done >= through, seconds)
 
     def start(self) -> None:
         with self._guard:
@@ -153,29 +153,29 @@ class Following:
         with suppress(NotFound):  # it ends at once, and is tried again after a pause
             channel = self._overlay.channel()
             channel.call(verbs.Subscribe())
-            self._channel, self._told, self.unable = channel, None, ""
+            self._channel, self._sent, self.unable = channel, None, ""
             return True
         return False
 
     def _drop(self) -> None:
         if self._channel is not None:
             self._channel.close()
-        self._channel = self._told = None
+        self._channel = self._sent = None
 
     def _compare(self, channel: Channel) -> Problems:
-        wanted = desired(self._host)
-        told, self._told = self._told, None  # if it fails in between, all is sent the next time
-        problems: Problems = dict(wanted.problems)
+        target = desired(self._host)
+        sent, self._sent = self._sent, None  # if it fails in between, all is sent the next time
+        problems: Problems = dict(target.problems)
         refused = False
-        for call in differences(told, wanted):
+        for call in differences(sent, target):
             try:
                 channel.call(call)
             except NetkitError as error:
                 if channel.closed:
                     raise
-                problems[_about(call, wanted)] = str(error)
+                problems[_about(call, target)] = str(error)
                 refused = True
-        self._told = None if refused else wanted
+        self._sent = None if refused else target
         return problems
 
     def _report(self, events: Sequence[dict[str, Any]]) -> None:
@@ -204,26 +204,26 @@ class Following:
                 time.sleep(GATHER)
 
 
-def differences(told: Desired | None, wanted: Desired) -> list[verbs.Known]:
-    """Calls that bring the process from what it was told to what it should know."""
+def differences(sent: Desired | None, target: Desired) -> list[verbs.Known]:
+    """Calls that bring the process from the state that was sent to the desired one."""
     everything: list[verbs.Known] = [
-        verbs.Networks(networks=tuple(wanted.networks.values())),
-        verbs.Endpoints(endpoints=tuple(wanted.endpoints.values())),
+        verbs.Networks(networks=tuple(target.networks.values())),
+        verbs.Endpoints(endpoints=tuple(target.endpoints.values())),
     ]
-    if told is None:
+    if sent is None:
         return everything
     calls: list[verbs.Known] = [
-        *(verbs.DropEndpoint(id=id) for id in told.endpoints if id not in wanted.endpoints),
-        *(verbs.DropNetwork(id=id) for id in told.networks if id not in wanted.networks),
-        *(verbs.PutNetwork(network=n) for n in wanted.networks.values()
-          if told.networks.get(n.id) != n),
-        *(verbs.PutEndpoint(endpoint=e) for e in wanted.endpoints.values()
-          if told.endpoints.get(e.id) != e),
+        *(verbs.DropEndpoint(id=id) for id in sent.endpoints if id not in target.endpoints),
+        *(verbs.DropNetwork(id=id) for id in sent.networks if id not in target.networks),
+        *(verbs.PutNetwork(network=n) for n in target.networks.values()
+          if sent.networks.get(n.id) != n),
+        *(verbs.PutEndpoint(endpoint=e) for e in target.endpoints.values()
+          if sent.endpoints.get(e.id) != e),
     ]  # fmt: skip
     return calls if len(calls) <= FEW else everything
 
 
-def _about(call: verbs.Known, wanted: Desired) -> str:
+def _about(call: verbs.Known, target: Desired) -> str:
     match call:
         case verbs.PutEndpoint():
             return f"container {next(iter(call.endpoint.names), call.endpoint.container)}"

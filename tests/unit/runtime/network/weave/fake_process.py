@@ -80,7 +80,7 @@ class FakeProcess:
     # what a test does
 
     def die(self) -> None:
-        """As by kill -9: what it was told is in its rows, so it stays."""
+        """As by kill -9: what it received is in its rows, so it stays."""
         self.running = False
         for channel in self.channels:
             channel.ring()

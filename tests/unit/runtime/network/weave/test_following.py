@@ -69,7 +69,7 @@ def test_the_host_is_an_endpoint_while_it_is_exposed(bench: HostBench) -> None:
     assert bench.process.endpoints == {}
 
 
-def test_a_process_that_dies_is_started_at_once_and_told_everything(bench: HostBench) -> None:
+def test_a_process_that_dies_is_started_at_once_and_sent_everything(bench: HostBench) -> None:
     bench.run(bench.network())
     bench.following.start()
     assert bench.following.settle()
