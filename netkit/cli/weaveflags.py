@@ -1,6 +1,6 @@
 """The flags of `weave launch`: those of weave's that are honoured, those that are not, and why.
 
-Flags and environment variables are the ones of weave 0.11 to 2.8.  docs/weave.md lists them.
+Flags and environment variables are the ones of weave 0.11 to 2.8.  docs/from-weave.md lists them.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ WITHOUT_EFFECT: Mapping[str, tuple[bool, str]] = {
     "min-protocol-version": (False, "all peers are netkit's, and agree on a version"),
 }  # fmt: skip
 
-_API = "is not supported: the API is netkitd's, see docs/weave.md"
+_API = "is not supported: the API is netkitd's, see docs/weave-internals.md"
 _TLS = "is not supported: there is no proxy; netkitd has --tls flags for its API"
 _CLOUD = "is not supported: Weave Cloud has ended; name peers"
 _BRIDGE = "is not supported: the engine makes a bridge for each network"

@@ -6,7 +6,7 @@ Two patterns, `Noise_XXpsk3_25519_ChaChaPoly_BLAKE2s` and `Noise_IKpsk2_25519_Ch
              <- e, ee, s, es               -> e, es, s, ss
              -> s, se, psk                 <- e, ee, se, psk
 
-Section numbers below are the specification's.  Why it is written here: docs/weave.md.
+Section numbers below are the specification's.  Why it is written here: docs/weave-internals.md.
 """
 
 from __future__ import annotations
