@@ -36,6 +36,16 @@ class Elsewhere:
             )
         return found
 
+    def namesakes(self, name: str) -> list[str]:
+        """A warning, if other hosts have containers that are called as one of this host; or []."""
+        ids = sorted({r.sandbox[:12] for r in self.endpoints() if r.owner_name == name})[:8]
+        if not ids:
+            return []
+        return [
+            f"container {name} of this host is meant; other hosts have one of that name, too, "
+            f"which is named by its id: {', '.join(ids)}"
+        ]
+
     def source(self, text: str) -> str:
         """One end of a question (`netkit.diagnose.explain.grammar`) in words that this host knows:
         a container elsewhere is an address, and the overlay's port that its packets come by."""

@@ -88,7 +88,9 @@ class FirewallService:
         proto, first, last = parse_port(request.port) if request.port else ("", 0, 0)
         if request.published:
             self._check_published(target, proto, first, last)
-        warnings = self._holding.warnings(request, target, source)
+        warnings = [*self._holding.warnings(request, target, source)]
+        if source is not None and request.container == source.name:
+            warnings += self._elsewhere.namesakes(source.name)
         rule = self._policies.add_access_rule(
             AccessRule(
                 verdict=request.verdict,

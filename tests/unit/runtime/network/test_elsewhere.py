@@ -57,6 +57,14 @@ def test_all_else_is_left_as_it_is(text: str) -> None:
     assert found.source("ovs") == found.target("ovs") == "ovs"  # Open vSwitch's, of a cluster
 
 
+def test_containers_elsewhere_of_a_name_of_this_host_are_warned_of() -> None:
+    found = elsewhere(*WEB, record("db", "lane", "10.32.0.8", "3"))
+    assert found.namesakes("one") == []
+    (warning,) = found.namesakes("web")
+    assert "container web of this host is meant" in warning
+    assert warning.endswith(WEB[0].sandbox[:12])
+
+
 def test_of_several_with_one_name_an_id_is_needed() -> None:
     twins = elsewhere(record("web", "lane", "10.32.0.9"), record("web", "lane", "10.32.0.8", "3"))
     for call in (twins.find, twins.source, twins.target):
