@@ -169,12 +169,15 @@ def _cid_file(path: str) -> Iterator[list[str]]:
 
 
 @contextmanager
-def exit_codes_of_run() -> Iterator[None]:
-    """Exit codes of `run`: 127 and 126 for a program that cannot be had, 125 for the engine."""
+def exit_codes_of_run(prefix: str = "netkit: ") -> Iterator[None]:
+    """Exit codes of `run`: 127 and 126 for a program that cannot be had, 125 for the engine.
+
+    `prefix`: before each message, as docker has it for `run` and for no other command.
+    """
     try:
         yield
     except Failure as failure:
-        raise Failure(f"netkit: {failure}", exit_code(str(failure))) from failure
+        raise Failure(f"{prefix}{failure}", exit_code(str(failure))) from failure
 
 
 def exit_code(message: str) -> int:

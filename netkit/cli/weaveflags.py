@@ -5,6 +5,8 @@ Flags and environment variables are the ones of weave 0.11 to 2.8.  docs/from-we
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -219,4 +221,6 @@ def _password(options: Options, environ: Mapping[str, str]) -> str:
         raise Failure(f"--password-file: {file}: it is no text") from None
     if not found.rstrip("\r\n"):
         raise Failure(f"--password-file: {file}: it is empty")
+    if file != "-" and stat.S_IMODE(os.stat(file).st_mode) & stat.S_IROTH:
+        complain(f"WARNING: all users of this machine can read the password: chmod 600 {file}")
     return found.rstrip("\r\n")

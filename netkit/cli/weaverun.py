@@ -70,7 +70,7 @@ def _run(session: Session, options: Options) -> None:
         raise Misuse("--attach: the container is always in the background", ENGINE_ERROR)
     note(options, CONTAINERS_WITHOUT_EFFECT)
     body = on_overlay(options)
-    with exit_codes_of_run():
+    with exit_codes_of_run(prefix=""):
         required(session)
         _require_network(session)
         container = created(session, options, body)

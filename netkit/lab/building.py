@@ -22,7 +22,7 @@ from pathlib import Path
 from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel import netns
 from netkit.lab import clustering, fabric, weaving
-from netkit.lab.daemon import LabDaemon, clean_environment
+from netkit.lab.daemon import LabDaemon, clean_environment, named
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import UNDERLAY, Lab, LabHost, Places
@@ -205,7 +205,7 @@ def environment(places: Places, host: str) -> dict[str, str]:
 
 def inside(places: Places, host: str, words: Sequence[str]) -> list[str]:
     """By iproute2, which gives the command a /sys of the namespace as well."""
-    return ["ip", "netns", "exec", places.namespace(host), *words]
+    return ["ip", "netns", "exec", places.namespace(host), *named(host, words)]
 
 
 def _try(places: Places, host: str, words: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -81,9 +81,9 @@ class LabDaemon:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             with netns.inside(self.places.netns(self.host)):
-                return os.posix_spawn(
-                    "/bin/sh",
-                    ["sh", "-c", 'cd / && exec "$@"', "sh", *command],
+                return os.posix_spawnp(
+                    "unshare",
+                    named(self.host, ["sh", "-c", 'cd / && exec "$@"', "sh", *command]),
                     clean_environment(),
                     file_actions=[
                         (os.POSIX_SPAWN_DUP2, nothing, 0),
@@ -140,6 +140,14 @@ def program() -> list[str]:
     if not found:
         raise NotFound(f"netkitd is neither beside {sys.executable} nor in PATH")
     return [found]
+
+
+def named(host: str, command: Sequence[str]) -> list[str]:
+    """The command, in a UTS namespace of its own where the host name is `host`.
+
+    The namespace ends with its last process: a restarted daemon gets another with the same name.
+    """
+    return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *command]
 
 
 def clean_environment() -> dict[str, str]:

@@ -62,15 +62,11 @@ def _await(engine: Engine, everyone: bool) -> None:
 
 
 def words(lab: Lab, host: LabHost) -> list[str]:
-    """The words of `weave launch` on a host: addresses for hosts, and a name of its own.
-
-    Without `--nickname` it would have the name of the machine, as all hosts of the lab.
-    """
+    """The words of `weave launch` on a host: addresses for hosts."""
     given = host.weave or ()
-    named = any(word.startswith("--nickname") for word in given)
     flags = [word for word in given if word.startswith("-")]
     peers = [address(lab, host, word) for word in given if not word.startswith("-")]
-    return [*([] if named else [f"--nickname={host.name}"]), *flags, *peers]
+    return [*flags, *peers]
 
 
 def address(lab: Lab, host: LabHost, peer: str) -> str:

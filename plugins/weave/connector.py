@@ -1,7 +1,8 @@
 """Whom to connect to, where, and when to try again.
 
 Wanted are the peers of the active view, those that data is exchanged with, and the targets a user
-named.  A peer is tried at each address that it or others say it has, then by relay; if all fail,
+named.  A peer is tried at the first address that it or others say it has, a second later by relay,
+too, so that data need not wait, then at its other addresses, with or without a relay; if all fail,
 again after 2 s, 3 s, 4.5 s ... 6 min, each between half and one and a half of that.  One that is
 dead is tried now and then, in turn with all the dead: so the halves of a network that was cut find
 each other.
@@ -28,6 +29,8 @@ LONELY: Final = 20.0
 """Instead of LONGEST, while there is no session at all."""
 BETWEEN: Final = 3.0
 """Seconds that one address is given before the next one is tried."""
+RELAY: Final = 1.0
+"""Seconds that the first address is given before the relay is tried as well."""
 DEAD: Final = 10.0
 """Seconds between two dead peers that are tried."""
 
@@ -96,9 +99,9 @@ class Connector:
             if isinstance(key, Address):
                 found.append(Trying(key, self.targets.get(key), attempt.rounds, wait))
                 continue
-            candidates = self._candidates(PeerId(key))
-            turn = min(attempt.turn, len(candidates) - 1)
-            where = candidates[turn] if candidates else Relayed(PeerId(key))
+            places = self._places(PeerId(key))
+            turn = min(attempt.turn, len(places) - 1)
+            where = places[turn] if places else Relayed(PeerId(key))
             found.append(Trying(where, PeerId(key), attempt.rounds, wait))
         return found
 
@@ -142,10 +145,13 @@ class Connector:
     # What happens
 
     def established(self, peer: PeerId, where: Where, now: float) -> None:
+        first = peer not in self.sessions
         self.sessions[peer] = where
         if isinstance(where, Relayed):
             attempt = self._attempts.get(peer)
             if attempt is not None:
+                if first and attempt.turn > 1:
+                    attempt.turn -= 1  # the relay is no place any more that it is tried at
                 self._wait(attempt, now)
             return
         self._attempts.pop(peer, None)
@@ -184,22 +190,28 @@ class Connector:
             dials += self._raise_dead()
         return dials
 
-    def _dial(self, peer: PeerId, attempt: _Attempt, now: float) -> list[Dial]:
-        """The next address of a peer; after the last one a pause."""
+    def _places(self, peer: PeerId) -> list[Where]:
+        """Where a peer is tried, in this order; by relay only while it has no session."""
         candidates = self._candidates(peer)
+        direct: list[Where] = [where for where in candidates if isinstance(where, Address)]
         if peer in self.sessions:  # by relay: a direct way would be better
-            candidates = [where for where in candidates if isinstance(where, Address)]
-        turn = attempt.turn
-        if turn + 1 < len(candidates):
+            return direct
+        relay = [where for where in candidates if isinstance(where, Relayed)]
+        return [*direct[:1], *relay, *direct[1:]]
+
+    def _dial(self, peer: PeerId, attempt: _Attempt, now: float) -> list[Dial]:
+        """The next place of a peer; after the last one a pause."""
+        places, turn = self._places(peer), attempt.turn
+        if turn + 1 < len(places):
             attempt.turn += 1
-            attempt.at = now + BETWEEN
+            attempt.at = now + (RELAY if isinstance(places[turn + 1], Relayed) else BETWEEN)
         else:
             attempt.turn = 0
             attempt.rounds += 1
             self._wait(attempt, now)
             if attempt.rounds > 1 and peer not in self.sessions:
                 self._unreached(peer, attempt.rounds, now)
-        return [Dial(candidates[turn], peer)] if turn < len(candidates) else []
+        return [Dial(places[turn], peer)] if turn < len(places) else []
 
     def _wait(self, attempt: _Attempt, now: float) -> None:
         attempt.at = now + attempt.delay * (0.5 + chance(self._random))

@@ -85,15 +85,15 @@ class Names:
         return found[at:] + found[:at]
 
     def reverse(self, address: str) -> list[str]:
-        """Full names of an address."""
+        """Full names of an address, as an endpoint has them: its name before its short id."""
         packed = ip_address(address).packed
         names = []
-        for source in self._by_address.get(packed, {}):
+        for source in sorted(self._by_address.get(packed, {})):
             network, labels, _ = self._entries[source]
             if self._visible(source[0]):
                 zone = self.network_name(network)
                 names += [full_name(label, zone) for label in labels]
-        return sorted(dict.fromkeys(names))
+        return list(dict.fromkeys(names))
 
     def entries(self) -> list[tuple[str, str, PeerId]]:
         """(full name, address, origin) of all that is shown."""

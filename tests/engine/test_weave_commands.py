@@ -197,7 +197,7 @@ def test_stop_and_reset(hosts: tuple[Host, Host]) -> None:
         host.sh("docker ps -aq | xargs docker rm -f; docker network rm weave")
         done = host.sh("weave run ubuntu", check=False)
         assert (done.returncode, done.stdout) == (125, "")
-        assert done.stderr == "netkit: network weave was removed: `weave stop`, and launch again\n"
+        assert done.stderr == "network weave was removed: `weave stop`, and launch again\n"
         assert host.out("docker ps -aq") == ""
     second.sh("weave stop; weave launch --resume; weave run ubuntu true")
     for host in hosts:

@@ -7,10 +7,12 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -149,10 +151,40 @@ def test_a_shell_on_a_host_and_in_a_container(fresh: Make) -> None:
     for where, word in (("h2", "10.0.0.2"), ("web", "10.9.0.2")):
         done = subprocess.run(
             [sys.executable, "-m", "netkit", "lab", "sh", folder.name, where],
-            input="ip -4 addr\nexit 3\n", capture_output=True, text=True, timeout=30, cwd=CLONE,
+            input="ip -4 addr\nhostname\nexit 3\n", capture_output=True, text=True, timeout=30,
+            cwd=CLONE,
         )  # fmt: skip
         assert word in done.stdout
+        assert done.stdout.endswith(f"\n{where}\n")
         assert done.returncode == 3
+
+
+def host_names(pids: Iterable[int]) -> set[str]:
+    """Their UTS namespaces."""
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            found.add(os.readlink(f"/proc/{pid}/ns/uts"))
+    return found
+
+
+def test_hosts_have_host_names_of_their_own(fresh: Make) -> None:
+    ours = socket.gethostname()
+    folder = fresh(TWO)
+    lab = RunningLab(str(folder))
+    lab.up()
+    for host in (lab.h1, lab.h2):
+        assert host.run("uname", "-n") == f"{host}\n"
+        assert host.netkit("info", "--format", "{{.Name}}") == f"{host}\n"
+    lab.restart("h1")
+    assert lab.h1.netkit("info", "--format", "{{.Name}}") == "h1\n"
+    assert lab.h2.run("sh", "-c", "hostname other; uname -n") == "other\n"  # of that command alone
+    assert lab.h2.run("uname", "-n") == "h2\n"
+    own = host_names(pid for host in (lab.h1, lab.h2) for pid in host.daemon.pids())
+    assert len(own) == 2
+    lab.down()
+    assert not own & host_names(int(each) for each in os.listdir("/proc") if each.isdigit())
+    assert socket.gethostname() == ours
 
 
 def test_a_check_that_fails_makes_exit_code_1_and_the_lab_goes_down(fresh: Make) -> None:

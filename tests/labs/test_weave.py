@@ -14,6 +14,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
+from netkit.errors import KernelError
 from netkit.lab.running import Machine, RunningLab
 from tests.labs.order import eventually
 
@@ -94,8 +95,10 @@ def test_without_a_password_frames_are_in_vxlan_with_the_number_of_the_network(
     course: RunningLab,
 ) -> None:
     launch(course)
-    for host in (course.host1, course.host2):
-        eventually(lambda host=host: [*ways(host).values()] == ["fastdp"])
+    for host, other in ((course.host1, "host2"), (course.host2, "host1")):
+        eventually(lambda host=host, other=other: ways(host) == {other: "fastdp"})
+    with pytest.raises(KernelError, match=r"192\.168\.1\.2 is in use at host2"):
+        course.host1.run("weave", "run", "192.168.1.2/24", "--name", "c3", "ubuntu", "true")
     with course.host1.tap("eth0") as wire:
         ping(course.host1, "192.168.1.2", "c1")
         ping(course.host2, "192.168.1.10", "c2")

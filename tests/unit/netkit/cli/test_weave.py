@@ -100,11 +100,16 @@ def test_a_password_comes_from_a_file_or_from_standard_input(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("WEAVE_PASSWORD", "another")
+    (tmp_path / "p").touch(0o600)
     (tmp_path / "p").write_text("a secret \n")
     assert launched(daemon, "--password-file", "p") == {"Password": "a secret "}
     monkeypatch.setattr("sys.stdin", io.StringIO("typed\r\n"))
     assert launched(daemon, "--password-file", "-") == {"Password": "typed"}
     assert "password" not in capsys.readouterr().err
+    (tmp_path / "p").chmod(0o644)
+    assert launched(daemon, "--password-file", "p") == {"Password": "a secret "}
+    warning = "WARNING: all users of this machine can read the password: chmod 600 p\n"
+    assert capsys.readouterr().err.startswith(warning)
     (tmp_path / "p").write_bytes(b"\n")
     assert run(["weave", "launch", "--password-file", "p"]) == 1
     (tmp_path / "p").write_bytes(b"\xff")
@@ -184,6 +189,8 @@ def test_status_is_printed_as_the_overlay_has_it() -> None:
     found = cli_fake_weave._found("launched")["Status"]
     for each, row in zip(shown.connections, found["connections"], strict=True):
         assert weavetext.connection(row) == each.line().rstrip()
+    entries = f"Entries: {len(weavetext.names(found))}\n"
+    assert entries in weavetext.summary(cli_fake_weave._found("launched"))
     assert weavetext.ipam_state(found["ipam"]) == weave_status.ipam_state(shown.ipam)
     assert weavestatus.ABSENT == client.ABSENT
 

@@ -274,7 +274,7 @@ def test_hosts_without_a_server_are_given_the_addresses_of_the_servers(
     assert clustering.flags(lab, h2) == (f"--cluster=ovsdb:{kind}:10.0.0.1:6640",)
 
 
-def test_the_words_of_weave_launch_have_addresses_for_hosts_and_a_name_of_its_own() -> None:
+def test_the_words_of_weave_launch_have_addresses_for_hosts() -> None:
     lab = parsed(
         "underlay: {left: {}, right: {}}\nhosts:\n"
         "  h1: {weave: [--nickname=a], interfaces: {e: {segment: left, address: 10.1.0.1/24}}}\n"
@@ -286,8 +286,8 @@ def test_the_words_of_weave_launch_have_addresses_for_hosts_and_a_name_of_its_ow
     )
     assert [weaving.words(lab, host) for host in lab.hosts] == [
         ["--nickname=a"],
-        ["--nickname=h2", "--password=secret", "10.1.0.1"],
-        ["--nickname=h3", "10.2.0.2", "10.1.0.1"],
+        ["--password=secret", "10.1.0.1"],
+        ["10.2.0.2", "10.1.0.1"],
     ]
 
 

@@ -8,7 +8,7 @@ from math import inf, log2
 
 import pytest
 
-from plugins.weave.connector import Connector, Dial, outside
+from plugins.weave.connector import RELAY, Connector, Dial, outside
 from plugins.weave.forwarding import Forwarding
 from plugins.weave.identity import PeerId
 from plugins.weave.membership import FORGET, KEEPERS, Status
@@ -190,6 +190,9 @@ def test_names_are_found_by_network_and_in_turn_and_go_with_their_peer() -> None
     assert names.lookup("c1.weave.local") == names.lookup("c1.other.weave.local") == []
     assert names.lookup("db.weave.local") == names.lookup("db.weave.weave.local") == ["fd00::5"]
     assert names.reverse("10.2.0.2") == ["c1.lane.weave.local"]
+    web = Endpoint(NETWORK, b"\2\0\0\0\0\4", (bytes((10, 2, 0, 4)),), ("Web", "0123456789ab"))
+    names.apply(change(A, Kind.ENDPOINT, b"4", web))
+    assert names.reverse("10.2.0.4") == ["web.lane.weave.local", "0123456789ab.lane.weave.local"]
     dead.add(B)
     assert names.lookup("c1", NETWORK) == ["10.2.0.1"]
     assert names.reverse("10.2.0.2") == []
@@ -232,7 +235,7 @@ def test_our_own_networks_are_no_place_for_a_peer_and_those_of_others_say_nothin
     assert outside(places, one.ourselves.overlays()) == places
 
 
-def test_a_peer_is_tried_everywhere_then_by_relay_then_less_and_less_often() -> None:
+def test_a_peer_is_tried_everywhere_and_soon_by_relay_then_less_and_less_often() -> None:
     places = (Address("192.0.2.1", 1), Address("192.0.2.2", 1), Relayed(B))
     rounds: list[int] = []
     connector = Connector(
@@ -245,13 +248,28 @@ def test_a_peer_is_tried_everywhere_then_by_relay_then_less_and_less_often() -> 
         now = connector.deadline()
         dials += connector.tick(now)
         times.append(now)
-    assert [dial.where for dial in dials[:6]] == [*places, *places]
+    order = [places[0], places[2], places[1]]
+    assert [dial.where for dial in dials[:6]] == [*order, *order]
+    assert times[1] - times[0] == RELAY
     assert rounds[0] == 2
     assert max(b - a for a, b in pairwise(times)) < 40  # lonely
     connector.established(B, places[0], now)
     assert connector.deadline() == inf
     connector.lost(B, now, wanted=False)
     assert connector.deadline() == inf
+
+
+def test_by_relay_a_peer_is_tried_at_its_other_addresses() -> None:
+    places = (Address("192.0.2.1", 1), Address("192.0.2.2", 1), Relayed(B))
+    connector = Connector(lambda peer: places, lambda *_: None, random.Random(1).randbytes)
+    connector.want([B], [], 0.0)
+    dials = connector.tick(connector.deadline())
+    dials += connector.tick(now := connector.deadline())
+    connector.established(B, Relayed(B), now)
+    dials += connector.tick(connector.deadline())
+    dials += connector.tick(connector.deadline())
+    order = [places[0], places[2], places[1], places[0]]
+    assert [dial.where for dial in dials] == order
 
 
 # Membership
