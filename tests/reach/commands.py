@@ -15,11 +15,13 @@ from netkit.diagnose.explain.question import question as question_of
 from netkit.diagnose.explain.words import text
 from netkit.diagnose.trace.join import Trace, question, trace
 from netkit.diagnose.trace.live import LiveObserver
+from netkit.errors import NotFound
 from netkit.kernel import netns
 from netkit.kernel.iptables import br_netfilter
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd
+from netkit.overlay.client import ABSENT
 from runtime.container.config import Config, HostConfig
 from runtime.container.model import Container, State
 from runtime.container.store import ContainerStore
@@ -79,7 +81,7 @@ class Commands:
             t.net, store, policies=t.net, namespace=names.__getitem__,
             backend=lambda: backend,
             switches=Switches(Ovsdb("unix:/nonexistent"), Vswitchd("/nonexistent")),
-            vswitchd=Vswitchd("/nonexistent"), layouts=LAYOUTS,
+            vswitchd=Vswitchd("/nonexistent"), overlay=_no_overlay, layouts=LAYOUTS,
         )  # fmt: skip
         self._facts = t.facts()  # as `fw explain` looks at the host, once for all probes
 
@@ -114,6 +116,10 @@ class _OneLook(TraceService):
     def _observer(self) -> LiveObserver:
         self._seen = self._seen or super()._observer()
         return self._seen
+
+
+def _no_overlay(_: object) -> Any:
+    raise NotFound(ABSENT)
 
 
 class _Silent:
