@@ -297,9 +297,9 @@ CASES = {
         lane, readdress("net:default", "192.168.1.2/24", "net:10.32.0.128/25"), readdress()
     ),
     "take one away": Case(
-        both(lane, readdress("net:default", "192.168.1.2/24")),
-        readdress("192.168.1.2/24"),
-        readdress("net:default", "192.168.1.2/24"),
+        both(lane, readdress("net:default", "10.32.0.200/24")),
+        readdress("10.32.0.200/24"),
+        readdress("net:default", "10.32.0.200/24"),
         removes=True,
     ),
     "connect": Case(both(create, create_z, enter), connect, disconnect),
