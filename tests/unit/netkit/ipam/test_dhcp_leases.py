@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -127,6 +128,7 @@ def test_a_defect_in_a_callback_does_not_end_the_databases_thread() -> None:
 def test_who_asks_the_database_between_two_runs_of_its_thread_is_answered_at_its_end() -> None:
     """After a defect the thread pauses; it does not run again once the connection is closed."""
     server = Server(None)
+    server._bell, server._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     server._thread = threading.Thread(target=int)
     server._thread.start()
     server._thread.join()

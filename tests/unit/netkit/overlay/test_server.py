@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from netkit.overlay.loop import Loop, now
 from netkit.overlay.packets import packets
 from netkit.overlay.server import Client, Server
 from netkit.overlay.verbs import Call, Done, Notification, Refused
+from netkit.testing.waiting import readable
 
 
 class Answering:
@@ -99,7 +99,7 @@ def test_what_has_happened_is_there_without_waiting(path: Path) -> None:
     with answering(path) as process, Channel(path) as channel:
         assert channel.waiting() == []
         channel.call(verbs.Subscribe())
-        select.select([channel], [], [], 20)
+        assert readable(channel, 20)
         assert channel.waiting() == [{"event": "hello"}]
         channel.call(verbs.Endpoints(endpoints=()))
         assert channel.waiting() == [{"event": "before"}]
