@@ -199,12 +199,12 @@ def test_addresses_that_were_freed_are_had_again_at_once(hosts: tuple[Host, Host
     for _ in range(2):
         first.post("/attach", Container="back", Addresses=["10.32.6.6/12"])
         first.post("/detach", Container="back", Addresses=["10.32.6.6/12"])
-        assert first.post("/expose", Addresses=["10.32.7.7/12"]) == {"Addresses": ["10.32.7.7/12"]}
-        more = ["10.32.7.1/12", "10.2.1.132/24"]
+        assert first.post("/expose", Addresses=["10.32.8.7/12"]) == {"Addresses": ["10.32.8.7/12"]}
+        more = ["10.32.8.1/12", "10.2.1.132/24"]
         assert first.post("/expose", Addresses=more, Names=["h1.weave.local"])["Addresses"] == more
-        assert first.post("/hide", Addresses=["10.32.7.7/12"])["Addresses"] == ["10.32.7.7/12"]
+        assert first.post("/hide", Addresses=["10.32.8.7/12"])["Addresses"] == ["10.32.8.7/12"]
         shown = wire.run(first.engine.netns, "ip", "-4", "addr", "show", first.links[0]).stdout
-        assert [each in shown for each in ("10.32.7.7/", *more)] == [False, True, True]
+        assert [each in shown for each in ("10.32.8.7/", *more)] == [False, True, True]
         assert first.post("/hide")["Addresses"] == more
     first.engine.docker("rm", "-f", "back", "between")
 

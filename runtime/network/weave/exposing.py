@@ -181,17 +181,18 @@ class Naming:
         return {"Names": found}
 
     def _network(self, request: DnsRequest) -> OverlayNetwork:
-        """The one that is named, or that a full name is of: "db.lane.weave.local"."""
+        """The one that is named, or that a full name is of: "db.lane.weave.local" of lane; where no
+        network is called so, "db.lane" is a name with a dot on the network that `launch` makes.
+        """
         name = request.name.rstrip(".").lower()
         label = name.removesuffix(f".{self._host.domain}")
-        if request.network or label == name or "." not in label:
-            named = request.network
-            return self._host.find(named) if named else self._attaching.default()
+        if request.network:
+            return self._host.find(request.network)
+        if label == name or "." not in label:
+            return self._attaching.default()
         zone = label.rpartition(".")[2]
-        for each in self._host.all():
-            if each.record.spec.name.lower() == zone:
-                return each
-        raise NotFound(f"{request.name[:253]}: there is no network {zone} of the overlay here")
+        named = [each for each in self._host.all() if each.record.spec.name.lower() == zone]
+        return named[0] if named else self._attaching.default()
 
     def _of(self, container: str, lane: OverlayNetwork) -> tuple[str, ...]:
         return tuple(
