@@ -1,9 +1,16 @@
-"""Wait for one file.  select(2) refuses those beyond 1,023, which a process with many hosts has."""
+"""Wait for one file, or until something is so.
+
+select(2) refuses files beyond 1,023, which a process with many hosts has.
+"""
 
 from __future__ import annotations
 
 import select
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class HasFile(Protocol):
@@ -24,3 +31,15 @@ def _ready(file: int | HasFile, events: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(file, events)
     return bool(poll.poll(seconds * 1000))
+
+
+def eventually(found: Callable[[], T], seconds: float = 60.0, pause: float = 0.1) -> T:
+    """Return what `found` returns, once that is true.
+
+    AssertionError: it was not within so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(pause)
+    return value

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from netkit.testing.waiting import eventually
 from tests.engine.daemon import Engine, netkit_only
-from tests.engine.test_weave_overlay import eventually
 
 pytestmark = [pytest.mark.engine, netkit_only("it has no weave driver")]
 OPTION = "netkit.addresses"

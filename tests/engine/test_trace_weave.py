@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from netkit.lab.probe import Seen, probe
+from netkit.testing.waiting import eventually
 from tests.engine import wire
 from tests.engine.daemon import netkit_only
 from tests.engine.test_networks import WEB
-from tests.engine.test_weave_overlay import Host, eventually, two_hosts
+from tests.engine.test_weave_overlay import Host, two_hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
 ONE, TWO, THREE = "10.32.1.1", "10.32.2.1", "10.32.2.2"

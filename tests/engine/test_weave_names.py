@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from netkit.testing.waiting import eventually
 from tests.engine.daemon import netkit_only
-from tests.engine.test_weave_overlay import Host, eventually, two_hosts
+from tests.engine.test_weave_overlay import Host, two_hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
 Pair = tuple[Host, Host]

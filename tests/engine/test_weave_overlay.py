@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from netkit.client.failure import Refused
 from netkit.overlay import verbs
 from netkit.overlay.folders import Folders
 from netkit.overlay.service import Service
+from netkit.testing.waiting import eventually
 from tests.engine import wire
 from tests.engine.daemon import DOCKER, Engine, netkit_only
 from tests.engine.wire import HOST, Wire
@@ -83,14 +84,6 @@ class Host:
     def pings(self, container: str, address: str) -> bool:
         ping = ("exec", container, "ping", "-c1", "-W4", address)
         return self.engine.docker(*ping, check=False).returncode == 0
-
-
-def eventually(what: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")

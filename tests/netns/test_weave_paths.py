@@ -15,7 +15,8 @@ import pytest
 
 from netkit.kernel.netns import open_socket
 from netkit.overlay import verbs
-from tests.netns.weave_process import Peer, Peers, eventually, peers, stream
+from netkit.testing.waiting import eventually
+from tests.netns.weave_process import Peer, Peers, peers, stream
 from tests.netns.weave_routers import Router, inside, router
 
 pytestmark = pytest.mark.root

@@ -21,7 +21,8 @@ import pytest
 from netkit.errors import Busy, Conflict, KernelError, NotFound, StoreError
 from netkit.kernel.netns import open_socket
 from netkit.overlay import client, membership, service, verbs
-from tests.netns.weave_process import Peer, Peers, eventually, peers, stream
+from netkit.testing.waiting import eventually
+from tests.netns.weave_process import Peer, Peers, peers, stream
 
 pytestmark = pytest.mark.root
 ETH_P_ALL = 0x0003

@@ -9,8 +9,7 @@ import os
 import secrets
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,19 +26,6 @@ from netkit.overlay.service import Service, new_launch
 from netkit.overlay.targets import resolved
 from plugins.weave.driver import bridge_name, tap_name, vni_of, vxlan_name
 from tests.netns.weave_hosts import CIDR, Town, WeaveHost, town
-
-PATIENCE = 30.0
-
-
-def eventually(what: Callable[[], Any], seconds: float = PATIENCE, pause: float = 0.1) -> Any:
-    """What it returns once that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found or time.monotonic() > deadline:
-            assert found, f"not within {seconds} s"
-            return found
-        time.sleep(pause)
 
 
 class Peer:

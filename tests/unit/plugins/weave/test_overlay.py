@@ -292,6 +292,11 @@ def test_a_trusted_subnet_on_one_side_only_is_sealed(wire: Wire) -> None:
     assert {a.way(b), b.way(a)} == {Way.SLEEVE}
     assert a.paths[b.me].key
     assert a.paths[b.me].sources == ()
+    assert a.reason(b) == (
+        "sleeve: encrypted, for the other side does not trust this address (--trusted-subnets)"
+    )
+    assert b.reason(a) == "sleeve: encrypted, which the kernel's VXLAN is not"
+    assert lines(a)[0].count("sleeve") == 1
 
 
 @pytest.mark.parametrize("mtu", [1280, 1500, 9000])
@@ -663,21 +668,6 @@ def test_who_does_not_answer_is_shown_once_and_as_it_was_launched(wire: Wire) ->
     a.do(a.overlay.remove_peer("h2", wire.now, wire.now + 10))
     wire.run(10)
     assert lines(a) == []
-
-
-def test_one_sided_trust_is_the_reason_for_the_sleeve(wire: Wire) -> None:
-    a = wire.machine(1, password="secret", trusted_subnets=("192.0.2.0/24",))
-    b = wire.machine(2, password="secret")
-    a.launch()
-    b.launch(a)
-    a.container("web", "10.32.0.1")
-    b.container("db", "10.32.128.1")
-    wire.run(10)
-    assert a.reason(b) == (
-        "sleeve: encrypted, for the other side does not trust this address (--trusted-subnets)"
-    )
-    assert b.reason(a) == "sleeve: encrypted, which the kernel's VXLAN is not"
-    assert lines(a)[0].count("sleeve") == 1
 
 
 def test_ourselves_as_target_is_said(wire: Wire) -> None:
