@@ -146,6 +146,12 @@ def same_network(request: LaunchRequest, spec: NetworkSpec, record: NetworkRecor
         raise Conflict(
             f"network {name} has the subnet {', '.join(subnets)}: netkit weave reset removes it"
         )
+    mtu = spec.options.get("mtu")
+    if mtu and mtu != there.options.get("mtu"):
+        raise Conflict(
+            f"network {name} has the MTU {there.options.get('mtu', 'of the driver')}: netkit weave "
+            "reset removes it"
+        )
     range_ = range_of(record)
     if request.range and range_ != spec.labels[RANGE_LABEL]:
         raise Conflict(

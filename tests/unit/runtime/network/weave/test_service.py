@@ -445,6 +445,17 @@ def test_names_of_containers_and_of_others(bench: ServiceBench) -> None:
     assert bench.weave.lookup("10.32.0.1") == {"Names": ["10.32.0.1"]}
 
 
+def test_another_mtu_than_the_network_s_is_refused(bench: ServiceBench) -> None:
+    bench.launch(mtu=1300)
+    bench.weave.stop()
+    with pytest.raises(Conflict, match="network weave has the MTU 1300: netkit weave reset"):
+        bench.launch(mtu=1200)
+    bench.launch(mtu=1300)
+    bench.weave.stop()
+    bench.launch()
+    assert bench.net.find("weave").spec.options["mtu"] == "1300"
+
+
 def test_a_full_name_says_which_network_it_is_of(bench: ServiceBench) -> None:
     bench.launch()
     lane = bench.network("Lane", "10.40.0.0/16")
