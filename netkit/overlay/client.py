@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,11 +18,34 @@ from netkit.overlay.packets import PACKET, Assembly, Broken, packets
 from netkit.overlay.verbs import Call, Known, Notification, Refused
 
 ANSWER = 10.0  # seconds beyond what a verb itself may take
+SILENT = "the weave overlay does not answer"
 ABSENT = "the weave overlay is not running on this host: netkit weave launch"
 
 
+class Unanswered(KernelError):
+    """The process runs, and did not answer in time."""
+
+
+def listens(control: Path) -> bool:
+    """Whether a process has this socket; does not wait."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(control))
+        except BlockingIOError:
+            return True  # more connections wait than it takes
+        except OSError:
+            return False
+    return True
+
+
 class Channel:
-    """One connection, for one thread.  NotFound: no process runs."""
+    """One connection, for one thread.
+
+    Raises:
+        NotFound: no process runs.
+        Unanswered: it takes no more connections.
+    """
 
     def __init__(self, control: Path) -> None:
         self._numbers = itertools.count(1)
@@ -29,8 +53,13 @@ class Channel:
         self._notifications: deque[dict[str, Any]] = deque()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._sock.settimeout(ANSWER)
+            # A connection without a timeout of Python's: with one, too many that wait are an error.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(ANSWER))
             self._sock.connect(str(control))
+            self._sock.settimeout(ANSWER)
+        except BlockingIOError as e:
+            self._sock.close()
+            raise Unanswered(f"{SILENT}: it takes no connections") from e
         except OSError as e:
             self._sock.close()
             raise NotFound(ABSENT) from e
@@ -59,7 +88,8 @@ class Channel:
 
         Raises:
             NetkitError: of the class that the process gave, with its words.
-            KernelError: it ended, or does not answer in time.
+            KernelError: it ended.
+            Unanswered: it does not answer in time.
         """
         number = next(self._numbers)
         deadline = time.monotonic() + ANSWER + float(getattr(verb, "seconds", 0.0))
@@ -72,9 +102,12 @@ class Channel:
                     self._notifications.append(answer.what)
                 elif answer.number in (number, 0):  # 0: it could not read what was asked
                     break
+        except TimeoutError as e:
+            self.close()
+            raise Unanswered(f"{SILENT}: {e}") from e
         except (OSError, EOFError) as e:
             self.close()
-            raise KernelError(f"the weave overlay does not answer: {e or 'it ended'}") from e
+            raise KernelError(f"{SILENT}: {e or 'it ended'}") from e
         if isinstance(answer, Refused):
             raise _error(answer)
         return answer.result
@@ -135,6 +168,11 @@ class Channel:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def _timeval(seconds: float) -> bytes:
+    """For setsockopt(2): struct timeval."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def _error(refused: Refused) -> NetkitError:

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import select
-import signal
 import subprocess
 import sys
 import time
@@ -26,9 +24,10 @@ from typing import Any
 
 from netkit.errors import Conflict, KernelError, NotFound
 from netkit.overlay import verbs
-from netkit.overlay.client import ABSENT, Channel
+from netkit.overlay.client import ABSENT, Channel, listens
 from netkit.overlay.core import Settings
 from netkit.overlay.folders import Folders
+from netkit.overlay.running import Running
 from netkit.overlay.verbs import Endpoint, Known, Network
 
 START = 20.0  # seconds until it has to answer: an earlier one's workers end first
@@ -81,11 +80,7 @@ class Service:
         return self._answers()
 
     def _answers(self) -> bool:
-        try:
-            self.channel().close()
-        except NotFound:
-            return False
-        return True
+        return listens(self.folders.control)
 
     def ensure(self) -> bool:
         """Start it if it should run and does not; whether it was started, so that `sync` is due.
@@ -212,19 +207,35 @@ class Service:
 
     def _end(self, verb: Known) -> None:
         """NotFound: no process runs.  One that does not end by itself is killed."""
-        with self.channel() as channel:
-            pidfd = os.pidfd_open(channel.pid)
-            try:
-                with suppress(KernelError):  # it may end before the answer is out
-                    channel.call(verb)
-                poll = select.poll()
-                poll.register(pidfd, select.POLLIN)
-                if not poll.poll(END * 1000):
-                    with suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                    poll.poll(END * 1000)
-            finally:
-                os.close(pidfd)
+        process = Running.find(self.folders.pid)
+        if process is None:
+            raise NotFound(ABSENT)
+        with process:
+            with suppress(KernelError, NotFound):  # it may end before the answer is out
+                self.call(verb)
+            if not process.wait(END):
+                process.kill(END)
+        self._reap()
+
+    def kill(self) -> int | None:
+        """End a process that does not answer, with its workers, at once; its pid, None: none runs.
+
+        What it has set in the kernel stays, and `ensure` starts the next one.  KernelError: it has
+        not ended.
+        """
+        process = Running.find(self.folders.pid)
+        if process is None:
+            return None
+        with process:
+            if not process.kill(END):
+                raise KernelError(
+                    f"the weave overlay's process {process.pid} was killed and has not ended: it"
+                    " waits for a disk or a device"
+                )
+        self._reap()
+        return process.pid
+
+    def _reap(self) -> None:
         if self._popen is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(END)

@@ -21,8 +21,11 @@ import pytest
 from netkit.errors import Busy, Conflict, KernelError, NotFound, StoreError
 from netkit.kernel.netns import open_socket
 from netkit.overlay import client, membership, service, verbs
+from netkit.overlay.running import Running
 from netkit.testing.waiting import eventually
+from runtime.network.weave.warning_log import WarningLog
 from tests.netns.weave_process import Peer, Peers, peers, stream
+from tests.unit.runtime.network.weave.host_bench import HostBench
 
 pytestmark = pytest.mark.root
 ETH_P_ALL = 0x0003
@@ -226,6 +229,51 @@ def test_stop_of_a_process_that_hangs_leaves_nothing_either(
                 quick.setattr(service, "END", 0.5)
                 end(networks=a.networks)
             _clean(a)
+
+
+def test_a_process_that_hangs_is_killed_with_its_workers_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the thread of netkitd's that follows it; more connections wait than it takes."""
+    monkeypatch.setattr(client, "ANSWER", 0.5)
+    with ExitStack() as stack:
+        (a,) = stack.enter_context(peers(1, tmp_path))
+        a.launch()
+        following = HostBench(tmp_path, a.service).following
+        following.on_sync.append(WarningLog().on_sync)
+        following.start()
+        stack.callback(following.stop)
+        assert following.settle()
+        with Running.find(a.service.folders.pid) as hung:
+            pids = {hung.pid, *a.status()["process"]["workers"].values()}
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            while _connects(a.service.folders.control):
+                pass
+            assert following.settle(60)
+            assert hung.wait(0)
+        fresh = {a.status()["process"]["workers"][role] for role in ("transmit", "receive")}
+        assert not fresh & pids
+        assert not [pid for pid in pids if _runs(pid)]
+
+
+def _connects(control: Path) -> bool:
+    """Whether one more connection waits to be taken."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(control))
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _runs(pid: int) -> bool:
+    """Whether the worker that had this pid goes on."""
+    try:
+        return b"netkit.overlay" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _clean(peer: Peer) -> None:

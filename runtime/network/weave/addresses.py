@@ -145,6 +145,8 @@ class AllocatedAddresses:
         while True:
             try:
                 return self.overlay.channel()
+            except KernelError as error:
+                raise Busy(str(error)) from error
             except NotFound:
                 if why := self._unable():
                     raise Busy(why) from None

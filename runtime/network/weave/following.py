@@ -1,6 +1,7 @@
 """A thread that keeps the overlay's process running, and in agreement with this host's rows.
 
     the process ended  --> it is started again, and sent everything
+    it does not answer --> it is killed (`liveness` decides when), and has ended
     rows changed       --> compared with what was sent last: the differences
     it reports         --> whoever wants to know (`on_event`)
     half a minute      --> everything is compared, whatever was noticed
@@ -25,9 +26,10 @@ from netkit import threads
 from netkit.errors import NetkitError, NotFound
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.overlay import verbs
-from netkit.overlay.client import Channel
+from netkit.overlay.client import Channel, Unanswered
 from netkit.overlay.service import Service
 from runtime.network.weave.desired import Desired, desired
+from runtime.network.weave.liveness import Liveness
 
 AGAIN = 0.5  # seconds until a process that could not be started, or asked, is tried again
 LOOK = 30.0  # seconds between comparisons without a notification
@@ -61,6 +63,7 @@ class Following:
         self._changes = self._done = 0  # notifications, and those that a comparison followed
         self._channel: Channel | None = None
         self._sent: Desired | None = None  # what this process has; None: nothing is known
+        self._liveness = Liveness()
 
     # -- from any thread -------------------------------------------------------------------------
 
@@ -117,8 +120,11 @@ class Following:
                 if self._channel is not None and self._channel.closed:
                     pause = 0.0  # it ran until now, and is started at once
                 self._drop()
+                if isinstance(error, Unanswered) and self._replace():
+                    pause = 0.0
                 well = False
             if well:
+                self._liveness.answered(time.monotonic())
                 with self._guard:
                     self._done = max(self._done, changes)
                     self._guard.notify_all()
@@ -156,6 +162,23 @@ class Following:
             self._channel, self._sent, self.unable = channel, None, ""
             return True
         return False
+
+    def _replace(self) -> bool:
+        """Kill the process if it hangs; whether it was killed, and can be started again."""
+        if not self._liveness.unanswered():
+            return False
+        with self.turns:
+            if self._ended or not self._overlay.launched:
+                return False
+            self._liveness.killed(time.monotonic())
+            try:
+                pid = self._overlay.kill()
+            except NetkitError as error:
+                self._note({"the process": str(error)}, {"the process"})
+                return False
+        if pid is not None:
+            log.error("weave: the overlay's process %d hung: it was killed and is replaced", pid)
+        return pid is not None
 
     def _drop(self) -> None:
         if self._channel is not None:

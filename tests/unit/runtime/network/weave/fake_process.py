@@ -10,6 +10,7 @@ from typing import Any
 
 from netkit.errors import Conflict, KernelError, NotFound
 from netkit.overlay import verbs
+from netkit.overlay.client import Unanswered
 from netkit.overlay.core import Settings
 
 
@@ -21,6 +22,8 @@ class FakeProcess:
     running: bool = True
     settings: Settings | None = None
     fails: str = ""  # why it cannot be started
+    silent: int = 0  # calls that it does not answer, from now on; it runs all the same
+    kills: int = 0
     starts: int = 0
     without: str = ""  # why it has no range
     elsewhere: set[str] = field(default_factory=set)
@@ -45,6 +48,13 @@ class FakeProcess:
         self.running = True
         self.starts += 1
         return True
+
+    def kill(self) -> int | None:
+        if not self.running:
+            return None
+        self.kills += 1
+        self.running, self.silent = False, 0
+        return 4711
 
     def channel(self) -> FakeChannel:
         if not self.running:
@@ -193,6 +203,10 @@ class FakeChannel:
 
     def call(self, verb: verbs.Known) -> Any:
         self._must_live()
+        if self._process.silent:
+            self._process.silent -= 1
+            self.close()
+            raise Unanswered("the weave overlay does not answer: no answer in time")
         return self._process.do(verb)
 
     def waiting(self) -> list[dict[str, Any]]:

@@ -11,8 +11,10 @@ import pytest
 
 from netkit.errors import NetkitError
 from netkit.overlay import verbs
+from runtime.network.weave import following
 from runtime.network.weave.desired import Desired
 from runtime.network.weave.following import AGAIN, FEW, differences
+from runtime.network.weave.warning_log import WarningLog
 from tests.unit.runtime.network.weave.host_bench import HostBench, box, eventually
 
 
@@ -79,6 +81,52 @@ def test_a_process_that_dies_is_started_at_once_and_sent_everything(bench: HostB
     assert bench.process.starts == 1
     assert bench.following.settle()
     assert bench.following.problems == {}
+
+
+@pytest.fixture
+def asked(bench: HostBench, monkeypatch: pytest.MonkeyPatch) -> HostBench:
+    """Each comparison asks the process for something, as in the engine."""
+    monkeypatch.setattr(following, "AGAIN", 0.01)
+    bench.following.on_sync.append(WarningLog().on_sync)
+    return bench
+
+
+def test_a_process_that_hangs_is_killed_once_and_sent_everything(
+    asked: HostBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = asked
+    bench.run(bench.network())
+    bench.following.start()
+    assert bench.following.settle()
+    bench.process.endpoints = {}
+    bench.process.silent = 99
+    assert bench.following.settle()
+    assert (bench.process.kills, bench.process.starts) == (1, 1)
+    assert bench.process.endpoints
+    assert bench.following.problems == {}
+    assert sum("4711 hung" in line for line in caplog.messages) == 1
+
+
+def test_a_process_that_is_late_once_is_left_alone(asked: HostBench) -> None:
+    bench = asked
+    bench.following.start()
+    for _ in range(3):
+        bench.process.silent = 1
+        assert bench.following.settle()
+        assert bench.process.silent == 0
+    assert (bench.process.kills, bench.process.starts) == (0, 0)
+
+
+def test_a_process_that_was_stopped_by_a_user_is_not_killed_or_started(asked: HostBench) -> None:
+    bench = asked
+    bench.following.start()
+    assert bench.following.settle()
+    bench.process.launched = False
+    bench.process.silent = 3
+    bench.following.notify()
+    eventually(lambda: bench.process.silent == 2)
+    bench.following.stop()
+    assert (bench.process.kills, bench.process.starts) == (0, 0)
 
 
 def test_why_a_process_cannot_be_started_is_known_until_it_is(bench: HostBench) -> None:
