@@ -554,7 +554,7 @@ def test_what_another_tool_changes_of_interfaces_is_repaired_and_packets_flow(
         bridge, tap, vxlan = (f"w{x}-{network(engine, name)['Id'][:12]}" for x in "vtx")
         others = (f"set {tap} nomaster", f"set {vxlan} name foo", f"set {tap} name foo",
                   f"set {vxlan} mtu 1280", f"set {tap} netns {engine.wire.neighbour}",
-                  f"del {vxlan}")  # fmt: skip
+                  f"set {vxlan} netns {engine.wire.neighbour}", f"del {vxlan}")  # fmt: skip
     web = engine.up("--network", name, "-p", "8480:80", *WEB)
     settings = engine.inspect(web)["NetworkSettings"]
     found = settings["Networks"][name]

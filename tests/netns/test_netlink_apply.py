@@ -70,6 +70,28 @@ def test_the_far_end_is_seen_where_the_scope_names_its_namespace(lab):
     assert host.observe([link.key, ("netns", lab.ns("c1"))])[link.key].peer.name == "eth7"
 
 
+def test_a_vxlan_device_that_was_moved_away_is_made_again(lab):
+    """The kernel keeps its number for it, whatever it is called where it is."""
+    host, away = lab.host(), f"{lab.folder}/away"
+    device, theirs = (
+        Link(
+            name=f"wx{n}", kind="vxlan", owner=f"netkit:0:{n}", up=None, mtu=1400,
+            options=(("df", "set"), ("dstport", "6784"), ("id", str(4711 + n)),
+                     ("learning", "off"), ("ttl", "64"), ("udpcsum", "on")),
+        ) for n in range(2)
+    )  # fmt: skip
+    lab.make(host, Netns(path=away, owner="netkit:0:1"), device, theirs)
+    for name in ("wx0", "wx1"):
+        lab.run("ip", "link", "set", name, "netns", away, "name", f"{name}moved")
+    lab.make(host, device)
+    assert [link["ifname"] for link in _ip(lab, "link", "show", "type", "vxlan")] == ["wx0"]
+    there = _ip(lab, "link", "show", "type", "vxlan", at=away)
+    assert [link["ifname"] for link in there] == ["wx1moved"]
+    lab.run("ip", "link", "set", "wx1moved", "alias", "another tool's", at=away)
+    with pytest.raises(KernelError):
+        lab.make(host, theirs)
+
+
 def test_both_ends_keep_the_mtu(lab):
     host = lab.host()
     lab.make(host, *lab.bridge(), *lab.container(1, mtu=1400))

@@ -19,6 +19,7 @@ from netkit.errors import KernelError
 from netkit.kernel.adapter import Adapter
 from netkit.kernel.netlink import kinds, observe, rtnl, tap
 from netkit.kernel.netlink.codec import Reply, Request
+from netkit.kernel.netlink.moved import remove_moved
 from netkit.kernel.session import OPEN_AT_ONCE, Session
 from netkit.model import (
     HOST,
@@ -273,6 +274,7 @@ def _error(session: Session, job: Job) -> KernelError:
         there = session.link(r.ns, r.name)
         far = session.link(r.peer.ns, r.peer.name) if r.peer else None
         if not there and not far:
+            remove_moved(session, r)  # before the next attempt
             return _Taken(message, errno=bad.errno)
     return KernelError(message, errno=bad.errno)
 

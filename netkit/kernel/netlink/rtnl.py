@@ -243,6 +243,23 @@ def get_link_in(nsid: int, index: int) -> Request:
     )
 
 
+def links_in(nsid: int, kind: str) -> Request:
+    """Of a kind, in the namespace that this one knows by the number `nsid`."""
+    return Request(
+        GETLINK,
+        IFINFO.pack(0, 0, 0, 0, 0)
+        + attr(IFLA_TARGET_NETNSID, struct.pack("=i", nsid))
+        + number(IFLA_EXT_MASK, SKIP_STATISTICS)
+        + nest(IFLA_LINKINFO, string(INFO_KIND, kind)),
+    )
+
+
+def del_link_in(nsid: int, index: int) -> Request:
+    """As `get_link_in`."""
+    target = attr(IFLA_TARGET_NETNSID, struct.pack("=i", nsid))
+    return Request(DELLINK, IFINFO.pack(0, 0, index, 0, 0) + target)
+
+
 def all_links(master: int = 0) -> Request:
     """With `master`, those that have the link with this index as their master."""
     of = number(IFLA_MASTER, master) if master else b""
@@ -284,6 +301,11 @@ def _is_port(info: dict[int, bytes]) -> bool:
 def get_nsid(fd: int) -> Request:
     """Get the nsid that this namespace has of the one of descriptor `fd`."""
     return Request(GETNSID, bytes(4) + number(NETNSA_FD, fd))
+
+
+def all_nsids() -> Request:
+    """Those that this namespace has of others."""
+    return Request(GETNSID, bytes(4))
 
 
 def new_nsid(fd: int) -> Request:
