@@ -33,16 +33,33 @@ def required(session: Session) -> Json:
     return found
 
 
+def _off(found: Json) -> str:
+    """Why there is no status."""
+    return STOPPED if found["Launched"] else ABSENT
+
+
+def _attached(session: Session) -> list[Json]:
+    """Containers on networks of the overlay, and this host: also while it does not run."""
+    rows: list[Json] = weavetext.printable(session.engine.get("/netkit/weave/ps"))
+    return rows
+
+
+def _here(rows: list[Json]) -> str:
+    """Of a host whose overlay does not run: who is on its networks all the same."""
+    count = len({row["Container"] for row in rows})
+    return f"; on its networks here: {count} (netkit weave ps)" if count else ""
+
+
 @command("[connections|peers|targets|dns|ipam]", at_most(1))
 def status(session: Session, options: Options) -> None:
     section = options.args[0] if options.args else ""
     if section and section not in SECTIONS:
         raise Misuse(f"{options.path} {section}: use one of {', '.join(SECTIONS)}")
-    found = required(session)
+    found: Json = weavetext.printable(session.engine.get("/netkit/weave"))
     if not found["Running"]:
         for warning in found.get("Warnings") or ():
             complain(f"WARNING: {warning}")
-        raise Failure(STOPPED)
+        raise Failure(_off(found) + _here(_attached(session)))
     shown = found["Status"]
     if not section:
         print(f"\n{weavetext.summary(found)}")
@@ -67,8 +84,12 @@ def report(session: Session, options: Options) -> None:
 
 @command("[CONTAINER...]", Count(0, None))
 def ps(session: Session, options: Options) -> int:
-    required(session)
-    rows = weavetext.printable(session.engine.get("/netkit/weave/ps"))
+    found = session.engine.get("/netkit/weave")
+    rows = _attached(session)
+    if not found["Launched"] and not rows:
+        raise Failure(ABSENT)
+    if not found["Running"]:
+        complain(f"WARNING: {_off(found)}")
     shown = [row for row in rows if not options.args or _is_one_of(row, options.args)]
     for row in shown:
         print(" ".join([_short(row["Container"]), row["Mac"], *row["Addresses"]]))

@@ -592,4 +592,5 @@ weave reset --force
 weave stop
 """,
     "launched, and not running": "weave status\nweave report\nweave version\nweave ps",
+    "stopped": "weave status\nweave ps\nweave ps web\nweave ps nosuch\nweave report",
 }

@@ -116,6 +116,8 @@ def answer(
         if "unreachable.example" in body.get("Peers", ()):
             return {"message": "there is no host 'unreachable.example'"}, 400
         return _found("launched"), 201
+    if verb == "ps":
+        return PS if state != "nowhere" else [], 200
     if state != "launched":
         return {"message": ABSENT}, 404
     return _of_running(verb, query, body)
@@ -127,8 +129,6 @@ def _of_running(verb: str, query: dict[str, list[str]], body: Any) -> Answer:
             found = _found("launched")
             return {"overlay": found["Status"], "process": found["Process"],
                     "DefaultSubnet": found["DefaultSubnet"], "Warnings": found["Warnings"]}, 200
-        case "ps":
-            return PS, 200
         case "rmpeer" if body["Peer"] == "alive":
             return {"message": "alive is alive: run weave reset there"}, 409
         case "rmpeer":
