@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from netkit.cli.commands import Count, at_least, command
+from netkit.cli.commands import Count, at_least, command, complain
 from netkit.cli.flags import Options, many, switch
 from netkit.cli.session import Session
 from netkit.cli.weaveaddresses import ADDRESSES, without_lengths
 from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, WITHOUT_DNS, note
+from netkit.client.engine import Json
 from netkit.client.failure import Misuse
 
 NAMES = many("name", "Name of these addresses on the overlay", short="h")
@@ -27,14 +28,14 @@ def attach(session: Session, options: Options) -> None:
         "Container": container, "Addresses": addresses, "Names": [],
         "WithoutDns": options.flag("without-dns"),
     }  # fmt: skip
-    _print(session.engine.post("/netkit/weave/attach", body=body)["Addresses"])
+    _print(session.engine.post("/netkit/weave/attach", body=body))
 
 
 @command("[ADDR...] CONTAINER", at_least(1), more=ADDRESSES)
 def detach(session: Session, options: Options) -> None:
     container, addresses = _container(options)
     body = {"Container": container, "Addresses": addresses}
-    _print(session.engine.post("/netkit/weave/detach", body=body)["Addresses"])
+    _print(session.engine.post("/netkit/weave/detach", body=body))
 
 
 @command(
@@ -47,13 +48,13 @@ def expose(session: Session, options: Options) -> None:
         "Addresses": list(options.args), "Names": options.texts("name"),
         "WithoutMasquerade": options.flag("without-masquerade"),
     }  # fmt: skip
-    _print(session.engine.post("/netkit/weave/expose", body=body)["Addresses"])
+    _print(session.engine.post("/netkit/weave/expose", body=body))
 
 
 @command("[ADDR...]", Count(0, None), more=ADDRESSES)
 def hide(session: Session, options: Options) -> None:
     body = {"Addresses": list(options.args)}
-    _print(session.engine.post("/netkit/weave/hide", body=body)["Addresses"])
+    _print(session.engine.post("/netkit/weave/hide", body=body))
 
 
 def _container(options: Options) -> tuple[str, list[str]]:
@@ -64,6 +65,8 @@ def _container(options: Options) -> tuple[str, list[str]]:
     return container, addresses
 
 
-def _print(addresses: list[str]) -> None:
-    if addresses:
-        print(without_lengths(addresses))
+def _print(done: Json) -> None:
+    for warning in done.get("Warnings") or ():
+        complain(f"WARNING: {warning}")
+    if done["Addresses"]:
+        print(without_lengths(done["Addresses"]))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, ip_interface
 
 from netkit.errors import InvalidSpec, NotSupported
+from netkit.spec import NetworkRecord
 
 OPTION = "netkit.addresses"
 """The key in the Engine API's DriverOpts: requests, separated by commas or blanks."""
@@ -65,6 +66,31 @@ def checked(requests: tuple[AddressRequest, ...]) -> tuple[AddressRequest, ...]:
             raise InvalidSpec(f"invalid address {request}: it is given twice")
         seen.add(what)
     return requests
+
+
+def in_other_subnets(
+    requests: Iterable[AddressRequest], network: NetworkRecord, there: Iterable[NetworkRecord]
+) -> list[str]:
+    """Warn of addresses that lie in a subnet of another network, a line each.
+
+    Not where the subnet of its own network that has the address is the smaller one.
+    """
+    others = [each for each in there if each.id != network.id]
+    found = []
+    for ip in (r.interface.ip for r in requests if isinstance(r, ThisAddress)):
+        own = max((s.prefixlen for s in _subnets(network) if ip in s), default=-1)
+        found += [
+            f"address {ip} is in the subnet {subnet} of network {other.spec.name}: who is on both "
+            "networks may look for it there"
+            for other in others for subnet in _subnets(other)
+            if ip in subnet and subnet.prefixlen > own
+        ]  # fmt: skip
+    return found
+
+
+def _subnets(network: NetworkRecord) -> list[IPv4Network]:
+    written = (s.subnet for s in network.spec.subnets)
+    return [IPv4Network(each) for each in written if each and ":" not in each]
 
 
 def _parsed(text: str) -> AddressRequest:

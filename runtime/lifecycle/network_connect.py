@@ -56,7 +56,7 @@ class NetworkConnector:
             seen.add(record.id)
             if wanted == c.host_config.network_mode and wanted != record.spec.name:
                 c.host_config.network_mode = record.id  # `wanted` may be a prefix of the id
-            endpoint_spec(c, settings, record)
+            warnings += self._sandboxes.warnings(endpoint_spec(c, settings, record), record)
             warnings += unread(settings.driver_opts or {}, OPTIONS, "an endpoint")
             named[record.spec.name] = settings
         c.networks = named

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from netkit import threads
 from netkit.driver import Traits
 from netkit.errors import NetkitError, NotFound
-from netkit.network import api
+from netkit.network import address_requests, api
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortSpec, Sandbox
 from runtime.container.config import EndpointSettings
 from runtime.container.links import of as links_of
@@ -173,6 +173,11 @@ class ContainerNetwork:
             WantedNetwork(name, settings, self._existing(name))
             for name, settings in c.networks.items()
         ]
+
+    def warnings(self, spec: EndpointSpec, record: NetworkRecord) -> list[str]:
+        """On addresses that were requested on a network."""
+        requests = address_requests.parse(spec.addresses)
+        return address_requests.in_other_subnets(requests, record, self._networks.all())
 
     def _existing(self, name: str) -> NetworkRecord | None:
         try:

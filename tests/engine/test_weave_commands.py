@@ -141,6 +141,11 @@ def test_addresses_of_containers_and_of_the_host(hosts: tuple[Host, Host]) -> No
     assert first.out("weave ps later").split()[2:] == [f"{address}/12", "10.44.1.7/24"]
     assert "10.44.1.7/24" in first.out("docker exec later ip addr show ethwe")
     assert first.out("weave detach 10.44.1.7/24 later") == "10.44.1.7"
+    for line in ("weave attach 172.17.200.9/24 later",
+                 "docker create --name warned --network name=weave,driver-opt=netkit.addresses="
+                 "172.17.200.10/24 ubuntu"):  # fmt: skip
+        assert "is in the subnet 172.17.0.0/16 of network bridge" in first.sh(line).stderr
+    first.sh("weave detach 172.17.200.9/24 later; docker rm warned")
     exposed = second.out("weave expose")
     assert second.out("weave ps weave:expose").split()[2:] == [f"{exposed}/12"]
     ping = f"docker exec later ping -c1 -W4 {exposed} || true"

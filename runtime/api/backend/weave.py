@@ -67,6 +67,10 @@ class Weave(Protocol):
         """
         ...
 
+    def address_warnings(self, addresses: Sequence[str]) -> list[str]:
+        """Of addresses requested on network weave: those that lie in another network's subnet."""
+        ...
+
     def detach(self, request: DetachRequest) -> list[str]:
         """Take addresses from a running container, or all: those that it has lost."""
         ...

@@ -78,7 +78,8 @@ async def reset(call: ApiRequest) -> web.StreamResponse:
 async def attach(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(AttachRequest)
     found = await call.executors.operate(call.engine.weave.attach, wanted)
-    return responses.data({"Addresses": found})
+    warnings = await call.executors.operate(call.engine.weave.address_warnings, wanted.addresses)
+    return responses.data({"Addresses": found, "Warnings": warnings})
 
 
 async def detach(call: ApiRequest) -> web.StreamResponse:
@@ -90,7 +91,8 @@ async def detach(call: ApiRequest) -> web.StreamResponse:
 async def expose(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(ExposeRequest, optional=True)
     found = await call.executors.operate(call.engine.weave.expose, wanted)
-    return responses.data({"Addresses": found})
+    warnings = await call.executors.operate(call.engine.weave.address_warnings, wanted.addresses)
+    return responses.data({"Addresses": found, "Warnings": warnings})
 
 
 async def hide(call: ApiRequest) -> web.StreamResponse:

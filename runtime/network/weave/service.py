@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
+from netkit.network.address_requests import in_other_subnets, parse
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.overlay import verbs
 from netkit.overlay.client import ABSENT
@@ -54,6 +55,7 @@ class Networks(Protocol):
 
     def remove(self, ref: str) -> object: ...
     def find(self, ref: str) -> NetworkRecord: ...
+    def all(self) -> list[NetworkRecord]: ...
 
 
 class WeaveService:
@@ -281,6 +283,13 @@ class WeaveService:
             raise NotFound(ABSENT)
 
     # -- this host and its containers ------------------------------------------------------------
+
+    def address_warnings(self, addresses: Sequence[str]) -> list[str]:
+        try:
+            lane = self._attaching.default().record
+        except NotFound:  # it was removed since
+            return []
+        return in_other_subnets(parse(addresses), lane, self._networks.all())
 
     def attach(self, request: AttachRequest) -> list[str]:
         return self._done(self._attaching.attach, request)

@@ -19,6 +19,7 @@ from netkit.errors import (
     NetkitError,
     NotFound,
 )
+from netkit.network.address_requests import in_other_subnets, parse
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.network.remote import RemoteState
 from netkit.overlay import verbs
@@ -329,6 +330,21 @@ def test_a_container_gets_addresses_and_loses_them(bench: ServiceBench) -> None:
     assert c.networks == {}
     with pytest.raises(NotFound, match="web is not on network weave"):
         bench.weave.detach(DetachRequest(container="web"))
+
+
+def test_an_address_in_another_network_s_subnet_is_warned_of(bench: ServiceBench) -> None:
+    bench.launch()
+    bench.network("lane", "10.40.0.0/16")
+    bench.network("far", "192.168.7.0/24")
+    warn = bench.weave.address_warnings
+    assert warn(["10.40.0.5/12", "ip:192.168.7.9/24", "10.41.0.1/12", "net:10.40.0.0/16"]) == [
+        "address 10.40.0.5 is in the subnet 10.40.0.0/16 of network lane: who is on both networks "
+        "may look for it there",
+        "address 192.168.7.9 is in the subnet 192.168.7.0/24 of network far: who is on both "
+        "networks may look for it there",
+    ]
+    requests, lane = parse(["10.40.0.5/16"]), bench.net.find("lane")
+    assert in_other_subnets(requests, lane, bench.net.all()) == []
 
 
 def test_who_cannot_be_attached(bench: ServiceBench) -> None:
