@@ -83,6 +83,10 @@ class OverlayNetworks:
             return []
         return [e for e in self._p.records.of_sandbox(ready=True) if e.network in there]
 
+    def members(self, network: str) -> list[str]:
+        """Ids of sandboxes that are on a network, by its id, or are just joining or leaving it."""
+        return [e.sandbox for e in self._p.records.of_sandbox(network=network)]
+
     def addresses(self) -> list[OverlayAddress]:
         """What containers have, running or not, and what the host has."""
         there = {each.record.id for each in self.all()}

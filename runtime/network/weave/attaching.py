@@ -112,10 +112,6 @@ class Attaching:
                 "make it again"
             ) from None
 
-    def on(self, lane: OverlayNetwork) -> list[str]:
-        """Ids of containers that are on a network now."""
-        return [e.sandbox for e in self._host.endpoints() if e.network == lane.record.id]
-
     # -- one container ---------------------------------------------------------------------------
 
     def _running(self, ref: str) -> Container:

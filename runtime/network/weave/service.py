@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
+from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.network.address_requests import in_other_subnets, parse
-from netkit.network.overlay_networks import OverlayNetworks
+from netkit.network.overlay_networks import OverlayNetwork, OverlayNetworks
 from netkit.overlay import verbs
 from netkit.overlay.client import ABSENT
 from netkit.spec import CreatedNetwork, NetworkRecord, NetworkSpec, SubnetSpec
@@ -38,6 +38,7 @@ from runtime.network.weave.warning_log import WarningLog
 DECISION = 20.0  # seconds for other hosts to agree to a removal
 MEETING = 4.0  # seconds that a launch waits for peers
 LOOK = 0.2  # seconds between two looks at them
+LEAVING = 30.0  # seconds in which all containers have to be off a network that is removed
 GIVING = 10.0  # seconds in which a host that leaves gives its addresses to others
 
 log = logging.getLogger("netkit.weave")
@@ -238,20 +239,36 @@ class WeaveService:
             self._unfollow()
 
     def reset(self, *, force: bool = False) -> list[str]:
-        taken_off: list[str] = []
+        taken_off: set[str] = set()
         with self._operations:
             with self.following.turns:
                 self._overlay.reset(0.0 if force else GIVING, self._described())
             self._unfollow()
             with suppress(NotFound):
-                lane = self._host.find(self._host.driver)
-                for id in self._attaching.on(lane):
-                    with suppress(NotFound, InvalidSpec):  # it ended meanwhile
-                        name = self._containers.find(id).name
-                        self._containers.disconnect(id, lane.record.id, force=True)
-                        taken_off.append(name)
-                self._networks.remove(lane.record.id)
+                self._remove(self._host.find(self._host.driver), taken_off)
         return sorted(taken_off)
+
+    def _remove(self, lane: OverlayNetwork, taken_off: set[str]) -> None:
+        """Take all containers off a network and remove it.  Forbidden: more and more come.
+
+        One that is being attached has to be on it first, and one that is being removed leaves it
+        by itself.
+        """
+        until = time.monotonic() + LEAVING
+        while True:
+            for id in self._host.members(lane.record.id):
+                with suppress(NotFound, InvalidSpec, Conflict):  # it has left, or is about to
+                    name = self._containers.find(id).name
+                    self._containers.disconnect(id, lane.record.id, force=True)
+                    taken_off.add(name)
+            try:
+                self._networks.remove(lane.record.id)
+            except Forbidden:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LOOK)
+            else:
+                return
 
     def _described(self) -> list[verbs.Network]:
         return [network(each) for each in self._host.all()]

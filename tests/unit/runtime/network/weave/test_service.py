@@ -290,6 +290,36 @@ def test_a_reset_takes_containers_off_the_network_and_removes_it(bench: ServiceB
     assert bench.weave.reset() == []
 
 
+def test_a_reset_takes_off_who_was_being_attached_or_removed(
+    bench: ServiceBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LOOK", 0.0)
+    bench.launch()
+    for name in ("going", "web"):
+        bench.containers.start(name)
+    late = bench.containers.start("late")
+    bench.weave.attach(AttachRequest(container="web"))
+    bench.weave.attach(AttachRequest(container="going"))
+    lane, joins = bench.net.find("weave"), iter([True])
+    remove, disconnect = bench.net.remove, bench.containers.disconnect
+
+    def beside(ref: str) -> object:
+        if next(joins, False):
+            bench.containers.connect(late.id, lane.id, EndpointSettings())
+        return remove(ref)
+
+    def leaves(ref: str, network: str, *, force: bool) -> None:
+        if bench.containers.find(ref).name == "going":
+            bench.net.disconnect(ref, network)
+            raise Conflict("it is marked for removal")
+        disconnect(ref, network, force=force)
+
+    monkeypatch.setattr(bench.net, "remove", beside)
+    monkeypatch.setattr(bench.containers, "disconnect", leaves)
+    assert bench.weave.reset() == ["late", "web"]
+    assert bench.names() == []
+
+
 def test_a_stop_is_nothing_to_warn_of(
     bench: ServiceBench, caplog: pytest.LogCaptureFixture
 ) -> None:
