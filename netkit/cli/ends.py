@@ -16,6 +16,7 @@ SRC, DST:
   DST:PORT                     each of them with a port
 PORT:
   80, 80/tcp, tcp/80, 53/udp or icmp; tcp unless given, nothing where DST has a port"""
+EXPLAINED = f"{GRAMMAR}\nHOST/CONTAINER is one of another host of a weave overlay."
 TRACED = f"{GRAMMAR}\n  Nothing at all is icmp."
 TONES = {"DELIVERED": GREEN, "UNDETERMINED": YELLOW}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from netkit.cli import table
 from netkit.cli.commands import NONE, at_least, at_most, between, command, complain
-from netkit.cli.ends import GRAMMAR, USAGE, coloured
+from netkit.cli.ends import EXPLAINED, USAGE, coloured
 from netkit.cli.flags import Flag, Options, many, switch, text
 from netkit.cli.fwtext import ANYWHERE, port_of, source_of
 from netkit.cli.ps import FORMAT_HELP, table_format
@@ -22,8 +22,8 @@ HEADERS = {
 NO_RULES = "netkit writes no rules here (--iptables=false): there is nothing to check or repair"
 
 ABOUT: tuple[Flag, ...] = (
-    many("src", "Source: address or network in CIDR notation, or a container's name", short="s",
-         kind="strings"),
+    many("src", "Source: address or network in CIDR notation, or a container's name, "
+                "HOST/NAME on another host", short="s", kind="strings"),
     text("to", "Container the rule is about (required)"),
     text("port", "Port of the container, e.g. 80/tcp, 53/udp or 8000-8010/tcp; all unless given",
          short="p"),
@@ -164,7 +164,7 @@ def show(session: Session, options: Options) -> None:
 @command(
     USAGE, between(2, 3),
     text("format", "'json', or nothing for text"),
-    more=GRAMMAR,
+    more=EXPLAINED,
 )  # fmt: skip
 def explain(session: Session, options: Options) -> int:
     """Exit code 0: it arrives."""

@@ -155,7 +155,8 @@ def source_of(found: Json, trunc: bool = True) -> str:
     if found["Verdict"] == UNREADABLE and not found["From"]:
         return "?"
     if found["From"]:
-        return str(found["From"])
+        host = found.get("FromHost")
+        return f"{host}/{found['From']}" if host else str(found["From"])
     sources = ["anywhere" if s == ANYWHERE else s.removesuffix("/32") for s in found["Sources"]]
     if trunc and len(sources) > MANY:
         return f"{','.join(sources[:MANY])} and {len(sources) - MANY} more"

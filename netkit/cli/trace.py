@@ -16,8 +16,9 @@ from netkit.cli.values import unsigned
 from netkit.client.endpoint import parse_host
 from netkit.client.engine import Engine
 from netkit.client.failure import Failure, Refused
+from netkit.diagnose.choosing import Place
 from netkit.diagnose.trace.join import LARGEST, Asked, question, trace
-from netkit.diagnose.trace.leg import Ask, Leg, Place
+from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.diagnose.trace.words import text as shown
 from netkit.errors import InvalidSpec, NotFound
 

@@ -175,6 +175,7 @@ def _firewall(
         namespace=above.namespace,
         shown=br_netfilter.shown,
         elsewhere=networks.global_networks.remote_endpoints,
+        host_of=networks.overlay_members.host_of,
         left_out=database.left_out,
         layouts=layouts(),
         checks=checks,

@@ -26,6 +26,7 @@ from runtime.container.store import ContainerStore
 from runtime.events import Events
 from runtime.network import findings, rule_visibility
 from runtime.network.access_request import AccessRequest
+from runtime.network.attached import in_order
 from runtime.network.elsewhere import Elsewhere
 from runtime.network.enforcement import Holding
 from runtime.network.firewall_overview import Overview
@@ -48,13 +49,15 @@ class FirewallService:
         namespace: Callable[[str], str],
         shown: Callable[[str], str],
         elsewhere: Callable[[], list[EndpointRecord]],
+        host_of: Callable[[EndpointRecord], str] = lambda _: "",
         left_out: Callable[[], list[LeftOut]] = list,
         layouts: Sequence[FirewallLayout] = (),
         checks: Callable[[], list[str]] = list,
     ) -> None:
         """`shown`: why frames bridged by a link bypass the rules; "" if they do not.
-        `elsewhere`: endpoints on other hosts.  `left_out`: rows that cannot be read.
-        `layouts`: of all firewall plugins.  `checks`: more findings, about checks of frames.
+        `elsewhere`: endpoints on other hosts, `host_of` one its host's name.
+        `left_out`: rows that cannot be read.  `layouts`: of all firewall plugins.
+        `checks`: more findings, about checks of frames.
         """
         self._networks = networks
         self._policies = policies
@@ -63,7 +66,7 @@ class FirewallService:
         self._backend = backend
         self._namespace = namespace
         self._holding = Holding(networks, shown)
-        self._elsewhere = Elsewhere(networks, store, elsewhere)
+        self._elsewhere = Elsewhere(networks, store, elsewhere, host_of)
         self._left_out = left_out
         self._layouts = layouts
         self._checks = checks
@@ -163,6 +166,7 @@ class FirewallService:
             "Verdict": rule.verdict,
             "Sources": list(rule.sources),
             "From": self._name(rule.source) if rule.source else "",
+            "FromHost": self._host(rule.source) if rule.source else "",
             "To": self._name(rule.target),
             "Port": _port(rule),
             "Published": rule.published,
@@ -200,6 +204,13 @@ class FirewallService:
         names = () if c else (r.owner_name for r in self._elsewhere.endpoints() if r.sandbox == id)
         return c.name if c else next(iter(names), id[:12])
 
+    def _host(self, id: str) -> str:
+        """Name of the other host that has a container; "": this one, or it is not known."""
+        if self._store.get(id) is not None:
+            return ""
+        found = (r for r in self._elsewhere.endpoints() if r.sandbox == id)
+        return next(filter(None, map(self._elsewhere.host_of, found)), "")
+
     # summary
 
     def show(self, ref: str = "") -> dict[str, Any]:
@@ -227,7 +238,7 @@ class FirewallService:
         return live.look(
             "",
             known_networks(self._networks),
-            self._networks.endpoints(),
+            in_order(self._networks.endpoints(), self._networks.all()),
             self._namespace,
             self._policies.rule_origins(),
             self._layouts,
@@ -262,7 +273,8 @@ class FirewallService:
 
     def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
         """Explain by the current rules of the kernel why a packet arrives or not."""
-        asked = question(self._elsewhere.source(source), self._elsewhere.target(target), port)
+        begin = self._elsewhere.source(source, target)
+        asked = question(begin, self._elsewhere.target(target, source), port)
         found = explain(asked, self._facts())
         return {"Text": words.text(found), "Explanation": msgspec.to_builtins(found)}
 

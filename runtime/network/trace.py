@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from ipaddress import IPv4Address, IPv4Interface, ip_interface
+from ipaddress import IPv4Address
 from typing import Any
 
+from netkit.diagnose.choosing import Attached, Place
 from netkit.diagnose.explain.grammar import address_of
 from netkit.diagnose.trace.facts import HOST, Located, Wall
-from netkit.diagnose.trace.leg import Ask, Attached, Leg, Place
+from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.diagnose.trace.live import LiveObserver
 from netkit.diagnose.trace.walk import leg
 from netkit.errors import Conflict, NotFound
@@ -23,6 +24,7 @@ from netkit.overlay.verbs import Locate
 from netkit.spec import EndpointRecord, NetworkRecord
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
+from runtime.network.attached import attached
 from runtime.network.known_networks import known_networks
 
 
@@ -94,22 +96,7 @@ class TraceService:
     def _attached(
         self, records: Sequence[EndpointRecord], shared: frozenset[str]
     ) -> tuple[Attached, ...]:
-        """One container's IPv4 addresses, in the order in which its resolver looks names up."""
-        known = {n.id: n for n in self._networks.all()}
-
-        def order(e: EndpointRecord) -> tuple[bool, bool, int, str]:
-            return known[e.network].builtin, not e.is_default, -e.spec.gw_priority, e.network
-
-        out = []
-        for e in sorted((e for e in records if e.network in known), key=order):
-            network = known[e.network]
-            for address in map(ip_interface, e.addresses):
-                if isinstance(address, IPv4Interface):
-                    out.append(Attached(
-                        network.spec.name, str(address.ip), address.network.prefixlen,
-                        network.id in shared,
-                    ))  # fmt: skip
-        return tuple(out)
+        return attached(records, self._networks.all(), shared)
 
     def _shared(self) -> frozenset[str]:
         """Ids of networks on whose segment other hosts may be: by their driver, or by a port that

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
+from netkit.diagnose.choosing import Attached, Place, choose, on_network
 from netkit.diagnose.explain.facts import LO, Container, Facts, Interface, Path, best
 from netkit.diagnose.explain.grammar import Spot, service, spot, without_port
 from netkit.diagnose.explain.journey import Party
@@ -222,19 +223,22 @@ def _on(container: Container, network: str) -> IPv4Address:
 
 
 def _place(container: Container, s: Spot, party: Party, facts: Facts) -> IPv4Address:
-    """The container's address on that network; else on one it shares with the sender; else any."""
-    if s.network:
-        return _on(container, s.network)
+    """The address that the sender takes for the container's name, on this network if one is given;
+    the note on it is of no use where both ends are on one host."""
     sender = facts.containers.get(party.name)
-    shared = {p.network for p in sender.places} if sender else set()
-    for p in container.places:
-        if p.network in shared:
-            return p.address.ip
-    if container.places:
-        return container.places[0].address.ip
-    for e in container.elsewhere.values():
-        return e.address
-    raise NotFound(f"container {container.name} has no address")
+    target = _known(container)
+    if s.network:
+        target = on_network(target, s.network)
+    source = _known(sender) if sender else None
+    chosen = choose(source, target, apart=False, explicit=bool(s.network))
+    return IPv4Address(chosen.address)
+
+
+def _known(c: Container) -> Place:
+    bridged = [Attached(p.network, str(p.address.ip), p.address.network.prefixlen)
+               for p in c.places]  # fmt: skip
+    switched = [Attached(e.network, str(e.address)) for e in c.elsewhere.values()]
+    return Place(name=c.name, space=c.id, addresses=(*bridged, *switched))
 
 
 def _host(party: Party, facts: Facts) -> IPv4Address:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from netkit.diagnose.choosing import Place, choose, on_network
 from netkit.diagnose.explain.grammar import service as read_service
 from netkit.diagnose.explain.grammar import spot, without_port
-from netkit.diagnose.trace.choosing import choose, on_network
 from netkit.diagnose.trace.codes import Verdict, verdict
 from netkit.diagnose.trace.facts import HOST
-from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Leg, Line, Place, Step
+from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Leg, Line, Step
 from netkit.errors import InvalidSpec, NotFound
 
 MOST_LEGS = 12

@@ -126,29 +126,6 @@ class Leg:
     doubts: tuple[Doubt, ...] = ()
 
 
-class Attached(NamedTuple):
-    """An address of a container on a network, of which others may be known as well."""
-
-    network: str
-    address: str
-    length: int = 32  # of its prefix; 32 where it is not known
-    shared: bool = False  # other hosts may be on its segment: an overlay, a LAN, switches
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What an engine knows by a name, or as the owner of an address."""
-
-    name: str
-    space: str  # "" where it does not run
-    running: bool = True
-    remote: bool = False  # it is on another host, whose engine is to be asked
-    host: str = ""  # of one that does not run: the container whose network it has
-    addresses: tuple[Attached, ...] = ()  # in the order of its resolver
-    local: tuple[str, ...] = ()  # subnets of networks that its host has alone
-    on: str = ""  # name of the other host, where it is `remote` and known
-
-
 class Stop(Exception):
     """The way ends here, with a reason code."""
 

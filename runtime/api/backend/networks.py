@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from netkit.diagnose.trace.leg import Ask, Leg, Place
+from netkit.diagnose.choosing import Place
+from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.spec import CreatedNetwork, EndpointRecord, NetworkRecord, NetworkSpec
 from runtime.filters import Filters, PrunedNetworks
 from runtime.network.access_request import AccessRequest

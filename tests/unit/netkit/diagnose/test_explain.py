@@ -185,7 +185,7 @@ def test_a_container_in_the_hosts_namespace_is_the_host() -> None:
     assert ask(facts, "here", "198.51.100.1", "8080").to == "container web"
     assert ask(facts, "web", "here", "7").packet == "172.18.0.2 -> 172.18.0.1 tcp/7"
     assert ask(facts, "nowhere", "web").reason == "no-route"
-    with pytest.raises(NotFound, match="container nowhere has no address"):
+    with pytest.raises(NotFound, match="container nowhere has no IPv4 address"):
         ask(facts, "web", "nowhere")
 
 

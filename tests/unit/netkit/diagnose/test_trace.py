@@ -12,6 +12,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import msgspec
 import pytest
 
+from netkit.diagnose.choosing import Attached
+from netkit.diagnose.choosing import Place as Known
 from netkit.diagnose.explain.facts import Container, Facts, Interface, Place, Published, best
 from netkit.diagnose.explain.facts import Path as Route
 from netkit.diagnose.explain.guards import guards
@@ -39,8 +41,7 @@ from netkit.diagnose.trace.facts import (
     Way,
 )
 from netkit.diagnose.trace.join import Question, Trace, question, trace
-from netkit.diagnose.trace.leg import Ask, Attached, Left, Leg, Line, Step, Tunnel
-from netkit.diagnose.trace.leg import Place as Known
+from netkit.diagnose.trace.leg import Ask, Left, Leg, Line, Step, Tunnel
 from netkit.diagnose.trace.stops import ended, plugged
 from netkit.diagnose.trace.walk import leg
 from netkit.diagnose.trace.words import text

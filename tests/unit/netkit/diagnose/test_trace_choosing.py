@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
+from netkit.diagnose.choosing import Attached, Place, choose, on_network
 from netkit.diagnose.explain.facts import Interface
 from netkit.diagnose.explain.facts import Path as Route
-from netkit.diagnose.trace.choosing import choose, on_network
 from netkit.diagnose.trace.facts import HOST, Way
 from netkit.diagnose.trace.join import question, trace
-from netkit.diagnose.trace.leg import Ask, Attached, Place
+from netkit.diagnose.trace.leg import Ask
 from netkit.errors import NotFound
 from tests.unit.netkit.diagnose.test_trace import OneHost, Scripted, box, town
 

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
+from netkit.diagnose.choosing import Attached
+from netkit.diagnose.choosing import Place as Known
 from netkit.diagnose.explain.facts import Container, Facts, Interface, Place
 from netkit.diagnose.explain.facts import Path as Route
 from netkit.diagnose.trace.facts import (
@@ -21,8 +23,6 @@ from netkit.diagnose.trace.facts import (
     Space,
 )
 from netkit.diagnose.trace.join import Trace, question, trace
-from netkit.diagnose.trace.leg import Attached
-from netkit.diagnose.trace.leg import Place as Known
 from netkit.driver import OverlayPorts
 from netkit.errors import InvalidSpec, KernelError, NotFound
 from tests.unit.netkit.diagnose.test_trace import FakeHost, OneHost, nic, rules

@@ -8,12 +8,34 @@ no way to another host, even where both have one of that name or with the same s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, ip_interface
 from typing import NamedTuple
 
-from netkit.diagnose.trace.leg import Attached, Place
 from netkit.errors import NotFound
+
+
+class Attached(NamedTuple):
+    """An address of a container on a network, of which others may be known as well."""
+
+    network: str
+    address: str
+    length: int = 32  # of its prefix; 32 where it is not known
+    shared: bool = False  # other hosts may be on its segment: an overlay, a LAN, switches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What an engine knows by a name, or as the owner of an address."""
+
+    name: str
+    space: str  # "" where it does not run
+    running: bool = True
+    remote: bool = False  # it is on another host, whose engine is to be asked
+    host: str = ""  # of one that does not run: the container whose network it has
+    addresses: tuple[Attached, ...] = ()  # in the order of its resolver
+    local: tuple[str, ...] = ()  # subnets of networks that its host has alone
+    on: str = ""  # name of the other host, where it is `remote` and known
 
 
 class Chosen(NamedTuple):
