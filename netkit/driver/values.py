@@ -157,6 +157,7 @@ class TrafficPolicy:
     source: IPAddress | None = None  # translate to this address instead of masquerading
     binding: str = "0.0.0.0"  # where ports are published by default
     trusted: tuple[str, ...] = ()  # host interfaces that may route to published container ports
+    around: bool = False  # subnets of other networks may be inside of this one's
     siblings: str = ""  # beginning of the names of bridges whose subnets may be inside of this one
 
     @property

@@ -129,8 +129,9 @@ class Weave:
         if opt.expose:
             mode = "internal" if net.internal else "nat"
         return TrafficPolicy(
-            link=bridge_name(net), mode=mode, masquerade=opt.masquerade, siblings=BRIDGES
-        )
+            link=bridge_name(net), mode=mode, masquerade=opt.masquerade, siblings=BRIDGES,
+            around=net.name == self.name,  # as the registry has it for an overlay
+        )  # fmt: skip
 
     def overlay(self, net: Network) -> OverlayPorts:
         return OverlayPorts(

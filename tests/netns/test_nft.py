@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import pytest
 
+from netkit.driver import Network, Subnet, TrafficPolicy
 from netkit.errors import Conflict, KernelError
 from netkit.kernel import netns
 from netkit.kernel.iptables import nft_compat
@@ -20,6 +22,7 @@ from netkit.model import Resource, state
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.reconcile.converge import Change, converge, ownership
 from netkit.reconcile.plan import Op
+from plugins.firewall.nftables import Nftables
 from tests.netns.conftest import NET, Lab
 
 pytestmark = pytest.mark.root
@@ -235,6 +238,30 @@ def test_what_another_tool_deleted_comes_back(lab: Lab, line: str) -> None:
     assert lab.make(host, *some()) != ()
     assert sorted(lab.run("nft", "-s", "list", "ruleset").split()) == sorted(whole.split())
     assert lab.make(host, *some()) == ()
+
+
+@pytest.mark.parametrize("source", [None, IPv4Address("192.0.2.7")])
+def test_networks_inside_of_one_s_subnet_are_translated_with_it(
+    lab: Lab, source: IPv4Address | None
+) -> None:
+    """Whatever the order: elements of one set that overlap are refused."""
+    firewall = Nftables()
+
+    def made(name: str, cidr: str, *, around: bool = False) -> list[Resource]:
+        net = Network(id=name * 16, name=name, driver="weave", options=None,
+                      subnets=(Subnet(cidr=ip_network(cidr)),))  # fmt: skip
+        policy = TrafficPolicy(link=name, source=source, around=around)
+        every = firewall.network(net, policy)
+        return [replace(r, owner=NET) for r in every if isinstance(r, NftElement)]
+
+    outer = made("wide", "10.32.0.0/12", around=True)
+    inner = [*made("lane", "10.40.0.0/16"), *made("edge", "10.32.0.0/24")]
+    setup = [*firewall.setup(NET)]
+    lab.make(lab.host(), *setup, *inner, *outer)
+    found = lab.run("nft", "list", "table", "ip", "netkit")
+    assert found.count("10.32.0.0/12 . 0.0.0.0/0") == found.count("10.40.0.0/16 . 0.0.0.0/0") == 1
+    lab.run("nft", "delete", "table", "ip", "netkit")
+    lab.make(lab.host(), *setup, *outer, *inner)
 
 
 def test_a_table_of_that_name_that_is_not_ours_is_left_alone(lab: Lab) -> None:

@@ -92,14 +92,14 @@ class Nftables:
 
 
 def _translation(net: Network, policy: TrafficPolicy) -> Iterator[Resource]:
-    br, owner = policy.link, net.owner
+    br, owner, kind = policy.link, net.owner, "-around" if policy.around else ""
     for cidr in (str(s.cidr) for s in net.subnets if isinstance(s.cidr, IPv4Network)):
         yield element(owner, "home", cidr, br)
-        yield element(owner, "hairpin", cidr, cidr)
+        yield element(owner, f"hairpin{kind}", cidr, cidr)
         if policy.masquerade and policy.source:
-            yield element(owner, "sources", cidr, EVERYWHERE, value=(str(policy.source),))
+            yield element(owner, f"sources{kind}", cidr, EVERYWHERE, value=(str(policy.source),))
         elif policy.masquerade:
-            yield element(owner, "masqueraded", cidr, EVERYWHERE)
+            yield element(owner, f"masqueraded{kind}", cidr, EVERYWHERE)
     for link in policy.trusted:
         yield element(owner, "trusted", link, br)
     # With route_localnet a container could reach, or pose as, the host's loopback.

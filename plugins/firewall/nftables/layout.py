@@ -76,6 +76,10 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     "hairpin": ((ADDRESS, ADDRESS), (), True),  # within a subnet
     "masqueraded": ((ADDRESS, ADDRESS), (), True),  # from, to
     "sources": ((ADDRESS, ADDRESS), (ADDRESS,), True),  # from, to: by which address instead
+    # the same of subnets with others inside: elements of one set must not overlap
+    "hairpin-around": ((ADDRESS, ADDRESS), (), True),
+    "masqueraded-around": ((ADDRESS, ADDRESS), (), True),
+    "sources-around": ((ADDRESS, ADDRESS), (ADDRESS,), True),
     # of containers
     "access": ((LINK, ADDRESS), (VERDICT,), False),
     # parent, child, port of the child; and the same with the child first
@@ -167,11 +171,14 @@ RULES = {
     "postrouting": (
         # A container at a published port of a neighbour: answers must come back through the host.
         "ct status dnat oifname @translated ip saddr . ip daddr @hairpin masquerade",
+        "ct status dnat oifname @translated ip saddr . ip daddr @hairpin-around masquerade",
         # From the host, e.g. with source 127.0.0.1, to which the container would answer itself.
         "oifname @translated fib saddr type local masquerade",
         "ip saddr . oifname @home return",
         "ip saddr . ip daddr @masqueraded masquerade",
         "snat to ip saddr . ip daddr map @sources",
+        "ip saddr . ip daddr @masqueraded-around masquerade",
+        "snat to ip saddr . ip daddr map @sources-around",
     ),
 }
 

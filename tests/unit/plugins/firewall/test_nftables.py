@@ -206,6 +206,24 @@ GOLDEN = {
         between { br0 . br0 : accept }
         """,
     ),
+    "around others": (
+        policy(around=True),
+        f"""
+        bridges {{ br0 }}
+        into {{ br0 : goto . into-nat }}
+        between {{ br0 . br0 : accept }}
+        masqueraded-around {{ 172.18.0.0/16 . 0.0.0.0/0 }}
+        {GUARDED.replace("hairpin", "hairpin-around")}""",
+    ),
+    "around others, own source address": (
+        policy(around=True, source=IPv4Address("192.0.2.7")),
+        f"""
+        bridges {{ br0 }}
+        into {{ br0 : goto . into-nat }}
+        between {{ br0 . br0 : accept }}
+        sources-around {{ 172.18.0.0/16 . 0.0.0.0/0 : 192.0.2.7 }}
+        {GUARDED.replace("hairpin", "hairpin-around")}""",
+    ),
     "isolated, no icc": (
         policy("isolated", icc=False),
         """
