@@ -75,7 +75,8 @@ def of_status(status: Mapping[str, Any], networks: Iterable[str]) -> list[str]:
         why = f" ({'; '.join(problems)})" if problems else ""
         return [
             "the weave overlay was launched and does not run; it is tried again and again, and "
-            f"containers of other hosts may be out of reach{why}"
+            "containers of other hosts may be out of reach: what the forwarding tables have of "
+            f"them is neither compared nor repaired until it runs{why}"
         ]
     if not status["Running"]:
         return []

@@ -37,7 +37,7 @@ def test_nothing_is_found_where_all_is_well_or_as_the_user_chose(well: dict[str,
     ("ill", "words"),
     [
         ({**OFF, "Launched": True, "Warnings": ["the process: its database is damaged"]},
-         "was launched and does not run; .* database is damaged"),
+         "was launched and does not run; .* neither compared nor repaired .* database is damaged"),
         (status(ipam={"fenced": "out of reach: h2"}), r"cut off .* out of reach: h2: netkit weave"),
         (status(ipam={"conflicts": ["two ledgers"]}), "two ledgers"),
         (status(warnings=["another host has a copy"]), "another host has a copy"),
