@@ -124,6 +124,36 @@ def test_an_endpoint_with_an_address_of_another_host_gets_nothing(wire: Wire) ->
         assert why in table.conflicts, "all hosts say so"
 
 
+def test_of_two_hosts_that_take_an_address_at_the_same_instant_one_has_it(wire: Wire) -> None:
+    """Outside of every range, where nobody decides before."""
+    a, b = pair(wire)
+    c = wire.machine(3)
+    c.launch(a)
+    course = Network(id=b"weave", name="weave", vni=9)
+    c.container("look", "192.168.1.9", network=course)
+    wire.run(5)
+    mac = "02:42:c0:a8:01:02"
+    for host in (a, b):
+        ticket = host.claim("x", "192.168.1.2", network=course.id)
+        assert host.answer(ticket) == "192.168.1.2"
+        host.container("x", "192.168.1.2", network=course, mac=mac)
+    wire.run(3)
+    winner, loser = sorted((a, b), key=lambda host: host.me)
+    name = {host.me: f"h{host.number} (container x)" for host in (a, b)}
+    why = (f"192.168.1.2 is in use at {name[winner.me]}: {name[loser.me]} has it, too, and gets "
+           "nothing that is sent to it")  # fmt: skip
+    packed, address = bytes.fromhex(mac.replace(":", "")), packed_of("192.168.1.2")
+    for each in (a, b, c):
+        table, forwarding = each.overlay.table(course.id), each.overlay.node.forwarding
+        assert table is not None
+        assert why in table.conflicts, "all hosts say so"
+        having = [r.peer for r in table.remotes if r.mac == mac or "192.168.1.2" in r.addresses]
+        assert having == [winner.me] * (each is not winner)
+        assert forwarding.may_send(winner.me, course.id, packed, address)
+        assert not forwarding.may_send(loser.me, course.id, packed, address)
+        assert not forwarding.may_send(loser.me, course.id, packed, None)
+
+
 @pytest.mark.slow
 def test_why_an_address_is_not_reached_is_known(wire: Wire) -> None:
     a, b = pair(wire)
