@@ -33,13 +33,22 @@ def _ready(file: int | HasFile, events: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
-def eventually(found: Callable[[], T], seconds: float = 60.0, pause: float = 0.1) -> T:
+def eventually(
+    found: Callable[[], T], seconds: float = 60.0, pause: float = 0.1, *, what: str = "",
+    ignored: tuple[type[Exception], ...] = (),
+) -> T:  # fmt: skip
     """Return what `found` returns, once that is true.
 
-    AssertionError: it was not within so many seconds.
+    What it raises of the `ignored` is raised once the time is over only.  AssertionError: it was
+    not true within so many seconds; `what` is in its text.
     """
     deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+    while True:
+        try:
+            if value := found():
+                return value
+        except ignored:
+            if time.monotonic() >= deadline:
+                raise
+        assert time.monotonic() < deadline, f"{what or 'it is'} not within {seconds} s"
         time.sleep(pause)
-    return value

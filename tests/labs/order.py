@@ -5,32 +5,21 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from netkit.errors import KernelError
 from netkit.lab import clustering
 from netkit.lab.running import RunningLab
+from netkit.testing import waiting
 
-PATIENCE = 60.0  # seconds
 GATEWAY = "the network"  # who owns the addresses that are no container's
 
 
-def eventually(true: Callable[[], object], what: str = "", within: float = PATIENCE) -> None:
-    """Wait until it holds; fail with its own message if it does not."""
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            assert true(), what
-        except (AssertionError, KernelError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+eventually = partial(waiting.eventually, ignored=(AssertionError, KernelError))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def test_what_is_known_is_not_flooded(lab: RunningLab) -> None:
 def test_networks_come_and_go_on_all_hosts(lab: RunningLab) -> None:
     lab.netkit("h4", "net", "create", "--scope", "global", "-d", "ovs", "fresh")
     for host in HOSTS:
-        eventually(lambda host=host: "fresh" in networks(lab, host), host)
+        eventually(lambda host=host: "fresh" in networks(lab, host), what=host)
     lab.netkit("h2", "run", "-d", "--name", "user", "--network", "fresh", "busybox", "sleep", "999")
     with pytest.raises(KernelError, match=r"active endpoints \(user on \S+ \(10\.0\.0\.2\)\)"):
         lab.netkit("h3", "net", "rm", "fresh")
@@ -100,8 +100,8 @@ def test_networks_come_and_go_on_all_hosts(lab: RunningLab) -> None:
     lab.netkit("h2", "rm", "-f", "user")
     eventually(lambda: lab.netkit("h3", "net", "rm", "fresh"))
     for host in HOSTS:
-        eventually(lambda host=host: "fresh" not in networks(lab, host), host)
-        eventually(lambda host=host: len(bridges(lab, host)) == 2, host)
+        eventually(lambda host=host: "fresh" not in networks(lab, host), what=host)
+        eventually(lambda host=host: len(bridges(lab, host)) == 2, what=host)
     eventually(lambda: in_order(lab) is None)
 
 
@@ -273,7 +273,7 @@ def test_a_killed_leader_costs_no_address(lab: RunningLab) -> None:
         assert lab.web.can_reach(lab.db)
         started = {host: found.result() for host, found in coming.items()}
         networks_too.result()
-    eventually(lambda: server_pid(lab, leader), "its netkitd starts it again")
+    eventually(lambda: server_pid(lab, leader), what="its netkitd starts it again")
     eventually(lambda: all("Answers:   yes" in status(lab, h) for h in HOSTS))
     eventually(lambda: in_order(lab) is None)
     started["h1"] += run_some(lab, "h1", 1)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,10 @@ from netkit.errors import KernelError
 from netkit.lab import building
 from netkit.lab.model import Places
 from netkit.lab.running import RunningLab
+from netkit.testing.waiting import eventually
 from tests.authority import Authority
 from tests.labs.conftest import traces
 
-PATIENCE = 60.0  # seconds
 CLIENTS, PEERS = 6640, 6644  # ports
 HOST = """
   h{n}:
@@ -108,13 +108,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     finally:
         building.down(Places(lab=town.lab.name))
     assert traces(town.lab.name) == []
-
-
-def eventually(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def refused(town: Town, host: str, words: str) -> None:

@@ -192,7 +192,7 @@ def test_both_ends_reach_each_other_after_the_router_has_forgotten_them(lab: Run
     # The kernel drops what it masquerades behind an interface that goes down.
     lab.router.run("ip", "link", "set", "eth1", "down")
     lab.router.run("ip", "link", "set", "eth1", "up")
-    eventually(lambda: seen_at(lab) not in {"", before}, "another port of the router's")
+    eventually(lambda: seen_at(lab) not in {"", before}, what="another port of the router's")
     ping(lab.one, lab.two.ip)
     ping(lab.two, lab.one.ip)
 

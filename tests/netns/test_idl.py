@@ -21,6 +21,7 @@ from netkit.cluster import client
 from netkit.cluster.schema import NAME, SCHEMA
 from netkit.errors import KernelError, Unreachable
 from netkit.kernel.ovs.idl import Copy, Transaction, rows
+from netkit.testing.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not shutil.which("ovsdb-server"), reason="needs openvswitch-switch")
 PATIENCE = 30.0  # seconds
@@ -44,10 +45,10 @@ class Pair:
         self.first = self._server(1)
         self._tool("ovsdb-tool", "join-cluster", "db2", NAME, "unix:raft2", "unix:raft1")
         self.second = self._server(2)
-        eventually(self._complete)
+        succeeds(self._complete)
         for ms in (2000, 4000, 8000, 16000, 32000):  # at most twice as much each time
-            eventually(lambda ms=ms: self._ask(1, "cluster/change-election-timer", NAME, str(ms)))
-            eventually(lambda ms=ms: self._must_report(f"Election timer: {ms}"))
+            succeeds(lambda ms=ms: self._ask(1, "cluster/change-election-timer", NAME, str(ms)))
+            succeeds(lambda ms=ms: self._must_report(f"Election timer: {ms}"))
 
     def end(self) -> None:
         for process in (self.first, self.second):
@@ -123,17 +124,9 @@ def hosts(idl: Copy) -> set[str]:
     return {row.id for row in rows(idl, "Host")}
 
 
-def eventually(act: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            act()
-        except KernelError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+def succeeds(act: Callable[[], object]) -> None:
+    """Call it until it raises no KernelError."""
+    eventually(lambda: (act(), True), PATIENCE, ignored=(KernelError,))
 
 
 def refusal(server: Server, name: str) -> str:
@@ -143,7 +136,7 @@ def refusal(server: Server, name: str) -> str:
 
 
 def test_of_many_that_ask_without_most_servers_one_is_tried(pair: Pair, server: Server) -> None:
-    eventually(lambda: server.transact(host("before")))
+    succeeds(lambda: server.transact(host("before")))
     pair.second.send_signal(signal.SIGSTOP)
     names = [f"h{n}" for n in range(6)]
     with ThreadPoolExecutor(len(names)) as pool:
@@ -151,28 +144,28 @@ def test_of_many_that_ask_without_most_servers_one_is_tried(pair: Pair, server: 
     assert found == {"tried": 1, "not tried": 5}
     assert "before" in server.view(hosts)  # reading goes on
     pair.second.send_signal(signal.SIGCONT)
-    eventually(lambda: server.transact(host("after")))
+    succeeds(lambda: server.transact(host("after")))
     there = server.view(hosts)
     assert {"before", "after"} <= there
     assert len(there) <= 3  # what was tried may have happened; nothing else has
 
 
 def test_a_server_that_hangs_is_found_out_by_who_writes(pair: Pair, server: Server) -> None:
-    eventually(lambda: server.transact(host("here")))
+    succeeds(lambda: server.transact(host("here")))
     pair.first.send_signal(signal.SIGSTOP)
     assert server.view(hosts) == {"here"}  # not noticed yet
     assert refusal(server, "never") == "tried"
     with pytest.raises(Unreachable, match="the cluster does not answer at unix:"):
         server.view(hosts, patience=0.0)
     pair.first.send_signal(signal.SIGCONT)
-    eventually(lambda: server.view(hosts, patience=0.0))
+    succeeds(lambda: server.view(hosts, patience=0.0))
 
 
 def test_a_waiting_caller_is_notified_when_the_connection_is_closed(pair: Pair) -> None:
     server = Server(f"unix:{pair.folder}/sock1")
     server.connect = 1000.0  # type: ignore[misc]
     server.start()
-    eventually(lambda: server.transact(host("here")))
+    succeeds(lambda: server.transact(host("here")))
     pair.second.send_signal(signal.SIGSTOP)
     errors: list[str] = []
 

@@ -155,16 +155,16 @@ class Storm:
         self._killer.wait_all_run()
         for guest in self._guests:
             self._asking(guest, guest.settle)
-        order.eventually(lambda: order.in_order(lab) is None, within=QUIET)
+        order.eventually(lambda: order.in_order(lab) is None, seconds=QUIET)
         for guest in self._guests:  # who may have looked before the hosts agreed
             self._asking(guest, guest.settle)
-        order.eventually(lambda: self._reach() is None, within=QUIET)
+        order.eventually(lambda: self._reach() is None, seconds=QUIET)
         for host in order.hosts(lab):
-            order.eventually(lambda host=host: lab.netkit(host, "fw", "check"), within=QUIET)
+            order.eventually(lambda host=host: lab.netkit(host, "fw", "check"), seconds=QUIET)
         self.report.settled.append(time.monotonic() - begin)
         for n, network in enumerate(TALKS):
             source, target = RESIDENTS[n], RESIDENTS[n - 1]
-            order.eventually(lambda: _traced(lab, source, target, network), within=QUIET)  # noqa: B023
+            order.eventually(lambda: _traced(lab, source, target, network), seconds=QUIET)  # noqa: B023
         assert lab.check()  # silence too, beside its positive controls
 
     @staticmethod

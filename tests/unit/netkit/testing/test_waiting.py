@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit.testing.waiting import readable, writable
+from netkit.testing.waiting import eventually, readable, writable
 from tests.stages import CLONE
 
 FOLDERS = ("netkit/testing", "netkit/lab", "tests")
@@ -46,3 +46,24 @@ def _selects(file: Path) -> bool:
         and isinstance(node.value, ast.Name) and node.value.id == "select"
         for node in ast.walk(ast.parse(file.read_text()))
     )  # fmt: skip
+
+
+def test_what_comes_at_last_is_returned_and_errors_until_then_are_ignored() -> None:
+    answers = iter([KeyError("no"), "", "yes"])
+
+    def found() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert eventually(found, pause=0, ignored=(KeyError,)) == "yes"
+
+
+def test_what_never_comes_fails_with_its_name_or_its_last_error() -> None:
+    with pytest.raises(AssertionError, match=r"a host not within 0\.01 s"):
+        eventually(lambda: "", 0.01, 0.001, what="a host")
+    with pytest.raises(KeyError, match="missing"):
+        eventually(lambda: {}["missing"], 0.01, 0.001, ignored=(KeyError,))
+    with pytest.raises(KeyError):  # at once
+        eventually(lambda: {}["missing"], ignored=(IndexError,))
