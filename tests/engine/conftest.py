@@ -13,14 +13,17 @@ import pytest
 import requests
 
 from tests import oracle
-from tests.engine import image
+from tests.engine import image, weave_hosts
 from tests.engine.daemon import DOCKER, KIND, Engine, alone
+from tests.engine.weave_hosts import Hosts
 from tests.engine.wire import WORLD, Echo, Names, Wire
 
 # dockerd collects namespace files once a minute and keeps folders of its containerd for ever.
 NOT_LOOKED_AT = {"dockerd": ("namespaces", "files", "descriptors"), "netkitd": ()}[KIND]
 
-LIVE = {"engine", "own_engine", "session_engine", "module_engine", "corpus_results"}
+LIVE = {
+    "engine", "own_engine", "session_engine", "module_engine", "corpus_results", "two_engines"
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -109,6 +112,20 @@ def own_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
+def two_engines() -> Iterator[Hosts]:
+    with weave_hosts.two_hosts() as hosts:
+        yield hosts
+
+
+@pytest.fixture(scope="module")
+def weave_hosts_of_module(two_engines: Hosts) -> Iterator[Hosts]:
+    """Two engines on one wire, empty but for the image `busybox`, without an overlay."""
+    weave_hosts.emptied(two_engines)
+    yield two_engines
+    weave_hosts.emptied(two_engines)
+
+
+@pytest.fixture(scope="session")
 def world(session_engine: Engine) -> Iterator[Echo]:
     """A web server beyond the engine's host: answers with the address the client is seen as."""
     echo = Echo(session_engine.wire.neighbour, WORLD, 80)
@@ -129,8 +146,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     used = getattr(item, "funcargs", {})
-    engine = used.get("engine") or used.get("own_engine")
-    if report.failed and engine is not None:
+    engines = [used[name] for name in ("engine", "own_engine") if name in used][:1]
+    engines += [host.engine for host in used.get("two_engines", ())]
+    for engine in engines if report.failed else ():
         report.sections.append((f"{engine.kind}'s log", engine.log_tail()))
 
 

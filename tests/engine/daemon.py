@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -101,8 +102,10 @@ class Engine:
 
     def ready(self) -> bool:
         try:
+            with socket.socket(socket.AF_UNIX) as end:  # cheap: it is tried fifty times a second
+                end.connect(str(self.socket))
             client = docker.APIClient(base_url=self.host, version="1.41", timeout=5)
-        except docker.errors.DockerException:
+        except (docker.errors.DockerException, OSError):
             return False
         try:
             return bool(client.ping())
@@ -347,8 +350,10 @@ class Engine:
         flags = [part for line in (*image.CHANGES, *changes) for part in ("-c", line)]
         return self.out("import", *flags, "-", name, input=image.rootfs())
 
-    def clear(self, keep_images: Sequence[str] = ("busybox:latest",)) -> None:
-        """Remove all containers, own networks, volumes, and images except those named."""
+    def clear(
+        self, keep_images: Sequence[str] = ("busybox:latest",), keep_networks: Sequence[str] = ()
+    ) -> None:
+        """Remove all containers, and own networks, volumes and images except those named."""
         api = self.client.api
         for container in api.containers(all=True):
             if container["State"] == "paused":
@@ -362,7 +367,7 @@ class Engine:
                     raise
         self._await_no_containers()
         for network in api.networks():
-            if network["Name"] not in {"bridge", "host", "none"}:
+            if network["Name"] not in {"bridge", "host", "none", *keep_networks}:
                 api.remove_network(network["Id"])
         for volume in api.volumes()["Volumes"] or ():
             api.remove_volume(volume["Name"], force=True)

@@ -37,8 +37,8 @@ def default(engine: Engine, container: str) -> str:
 
 
 def reaches(engine: Engine, container: str, address: str) -> bool:
-    done = engine.docker("exec", container, "ping", "-c3", "-W5", address, check=False)
-    return done.returncode == 0
+    ping = ("exec", container, "ping", "-c1", "-W5", address)
+    return eventually(lambda: engine.docker(*ping, check=False).returncode == 0)
 
 
 def shown(engine: Engine, container: str) -> dict[str, object]:

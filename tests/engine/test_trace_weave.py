@@ -16,10 +16,10 @@ import pytest
 
 from netkit.lab.probe import Seen, probe
 from netkit.testing.waiting import eventually
-from tests.engine import wire
+from tests.engine import weave_hosts, wire
 from tests.engine.daemon import netkit_only
 from tests.engine.test_networks import WEB
-from tests.engine.test_weave_overlay import Host, two_hosts
+from tests.engine.weave_hosts import Host, Hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
 ONE, TWO, THREE = "10.32.1.1", "10.32.2.1", "10.32.2.2"
@@ -62,18 +62,15 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    hosts = two_hosts()
-    first, second = next(hosts)
-    try:
-        for host, name, address in ((first, "one", ONE), (second, "two", TWO),
-                                    (second, "three", THREE)):  # fmt: skip
-            host.engine.up("--network", "weave", "--ip", address, *WEB, name=name)
-        made = Pair(first, second)
-        made.agrees("delivered")
-        yield made
-    finally:
-        hosts.close()
+def pair(weave_hosts_of_module: Hosts) -> Pair:
+    first, second = weave_hosts_of_module
+    weave_hosts.launch((first, second))
+    for host, name, address in ((first, "one", ONE), (second, "two", TWO),
+                                (second, "three", THREE)):  # fmt: skip
+        host.engine.up("--network", "weave", "--ip", address, *WEB, name=name)
+    made = Pair(first, second)
+    made.agrees("delivered")
+    return made
 
 
 def ways(found: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 from tests.engine import image, wire
 from tests.engine.daemon import Engine, netkit_only
 from tests.engine.terminal import Terminal
-from tests.engine.wire import Wire
+from tests.engine.weave_hosts import Hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
 
@@ -69,19 +69,14 @@ def ubuntu() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[tuple[Host, Host]]:
-    there = Wire.lay()
+def hosts(weave_hosts_of_module: Hosts) -> Iterator[tuple[Host, Host]]:
     with ExitStack() as stack:
-        stack.callback(there.remove)
         found = []
-        ends = (there, Wire(host=there.neighbour, neighbour=there.host))
-        for end, address in zip(ends, (FIRST, SECOND), strict=True):
-            wire.ip("-n", end.host, "addr", "add", f"{address}/24", "dev", "eth0")
-            engine = Engine(end)
-            stack.callback(engine.destroy)
-            engine.start()
+        for host, address in zip(weave_hosts_of_module, (FIRST, SECOND), strict=True):
+            engine, where = host.engine, (f"{address}/24", "dev", "eth0")
+            wire.ip("-n", engine.netns, "addr", "add", *where)
+            stack.callback(wire.ip, "-n", engine.netns, "addr", "del", *where)
             engine.out("import", "-c", 'CMD ["/bin/bash"]', "-", "ubuntu", input=ubuntu())
-            stack.callback(lambda engine=engine: print(engine.log_tail()))
             found.append(Host(engine))
         yield found[0], found[1]
 

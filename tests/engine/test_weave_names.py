@@ -6,26 +6,26 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
 from netkit.testing.waiting import eventually
+from tests.engine import weave_hosts
 from tests.engine.daemon import netkit_only
-from tests.engine.test_weave_overlay import Host, two_hosts
+from tests.engine.weave_hosts import Host, Hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
-Pair = tuple[Host, Host]
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[Pair]:
+def hosts(weave_hosts_of_module: Hosts) -> Hosts:
     """With containers one on the first host and two on the second, on network weave."""
-    for first, second in two_hosts():
-        first.run(name="one")
-        second.run("--network-alias", "site", name="two")
-        yield first, second
+    first, second = weave_hosts_of_module
+    weave_hosts.launch((first, second))
+    first.run(name="one")
+    second.run("--network-alias", "site", name="two")
+    return first, second
 
 
 def asked(host: Host, container: str, name: str) -> set[str]:
@@ -43,7 +43,7 @@ def silent(host: Host, container: str, target: str) -> bool:
     return host.engine.docker(*ping, check=False).returncode != 0
 
 
-def test_a_container_is_found_from_the_other_host_by_all_of_its_names(hosts: Pair) -> None:
+def test_a_container_is_found_from_the_other_host_by_all_of_its_names(hosts: Hosts) -> None:
     first, second = hosts
     two = second.engine.address("two", "weave")
     eventually(lambda: asked(first, "one", "two") == {two})
@@ -61,7 +61,7 @@ def test_a_container_is_found_from_the_other_host_by_all_of_its_names(hosts: Pai
     eventually(lambda: asked(first, "one", "one.weave.local") == {one})
 
 
-def test_names_that_are_added_on_one_host_are_answered_on_the_other(hosts: Pair) -> None:
+def test_names_that_are_added_on_one_host_are_answered_on_the_other(hosts: Hosts) -> None:
     first, second = hosts
     second.post("/dns/add", Name="db.weave.local", Addresses=["192.0.2.9", "192.0.2.10"])
     for host, container in ((first, "one"), (second, "two")):
@@ -86,7 +86,7 @@ def test_names_that_are_added_on_one_host_are_answered_on_the_other(hosts: Pair)
 
 
 def test_a_name_is_there_on_its_own_network_only_and_nothing_below_the_domain_leaves(
-    hosts: Pair,
+    hosts: Hosts,
 ) -> None:
     first, second = hosts
     for n, host in enumerate(hosts):
@@ -108,7 +108,7 @@ def test_a_name_is_there_on_its_own_network_only_and_nothing_below_the_domain_le
     assert "NXDOMAIN" in done.stdout + done.stderr
 
 
-def test_names_and_rules_go_with_the_other_host_and_come_back(hosts: Pair) -> None:
+def test_names_and_rules_go_with_the_other_host_and_come_back(hosts: Hosts) -> None:
     first, second = hosts
     two = second.engine.address("two", "weave")
     rule = "drop", "--src", "h2/two", "--to", "one"
@@ -136,7 +136,7 @@ def test_names_and_rules_go_with_the_other_host_and_come_back(hosts: Pair) -> No
     eventually(lambda: second.pings("two", "one"))
 
 
-def test_what_is_known_outlives_netkitd_and_ends_with_the_overlay(hosts: Pair) -> None:
+def test_what_is_known_outlives_netkitd_and_ends_with_the_overlay(hosts: Hosts) -> None:
     first, second = hosts
     two = second.engine.address("two", "weave")
     first.engine.kill9()

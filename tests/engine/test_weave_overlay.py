@@ -8,118 +8,41 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from netkit.client.endpoint import parse_host
-from netkit.client.engine import Engine as Client
 from netkit.client.failure import Refused
-from netkit.overlay import verbs
-from netkit.overlay.folders import Folders
-from netkit.overlay.service import Service
 from netkit.testing.waiting import eventually
-from tests.engine import wire
-from tests.engine.daemon import DOCKER, Engine, netkit_only
-from tests.engine.wire import HOST, Wire
+from tests.engine import weave_hosts, wire
+from tests.engine.daemon import DOCKER, netkit_only
+from tests.engine.weave_hosts import Host, Hosts
+from tests.engine.wire import HOST
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
 
 
-class Host:
-    """An engine, and the calls of its API that are about the overlay."""
-
-    def __init__(self, end: Wire) -> None:
-        self.engine = Engine(end)
-
-    def ask(self, method: str, path: str = "", query: Any = None, **body: Any) -> Any:
-        client = Client(parse_host(self.engine.host, None))
-        try:
-            return client.call(method, f"/netkit/weave{path}", query, body or None)
-        finally:
-            client.close()
-
-    def lookup(self, name: str) -> Any:
-        return self.ask("GET", "/dns/lookup", {"name": name})["Addresses"]
-
-    def post(self, path: str, **body: Any) -> Any:
-        return self.ask("POST", path, **body)
-
-    @property
-    def status(self) -> Any:
-        return self.ask("GET")
-
-    @property
-    def links(self) -> tuple[str, str, str]:
-        """Names of the bridge, the TAP and the VXLAN device of network weave."""
-        id = self.engine.out("network", "inspect", "-f", "{{.Id}}", "weave")[:12]
-        return f"wv-{id}", f"wt-{id}", f"wx-{id}"
-
-    @property
-    def service(self) -> Service:
-        return Service(Folders(self.engine.root / "weave", self.engine.rundir / "weave"))
-
-    @property
-    def pid(self) -> int:
-        with self.service.channel() as channel:
-            return channel.pid
-
-    def established(self) -> bool:
-        status = self.status["Status"]
-        return any(c["state"] == "established" for c in status["connections"]) if status else False
-
-    def ways(self) -> list[str]:
-        status = self.status["Status"]
-        found = status["connections"] if status else []
-        return [c["way"] for c in found if c["state"] == "established"]
-
-    def run(self, *flags: str, name: str) -> str:
-        """Start a container on network weave; its address there."""
-        self.engine.sleeper("--network", "weave", *flags, name=name)
-        return self.engine.address(name, "weave")
-
-    def pings(self, container: str, address: str) -> bool:
-        ping = ("exec", container, "ping", "-c1", "-W4", address)
-        return self.engine.docker(*ping, check=False).returncode == 0
+@pytest.fixture
+def hosts(weave_hosts_of_module: Hosts) -> Iterator[Hosts]:
+    """Hosts h1 and h2, which are peers; there is no container, and no network but weave."""
+    weave_hosts.launch(weave_hosts_of_module)
+    yield weave_hosts_of_module
+    for host in weave_hosts_of_module:
+        host.engine.clear(keep_networks=("weave",))
 
 
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[tuple[Host, Host]]:
-    yield from two_hosts()
-
-
-def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """The first host's peer is the second; both are launched, and stay so."""
-    there = Wire.lay()
-    with ExitStack() as stack:
-        stack.callback(there.remove)
-        found = []
-        for end in (there, Wire(host=there.neighbour, neighbour=there.host)):
-            host = Host(end)
-            stack.callback(host.engine.destroy)
-            host.engine.start()
-            host.engine.load_image()
-            found.append(host)
-        first, second = found
-        stack.callback(lambda: [print(h.engine.log_tail()) for h in found])
-        assert first.post("/launch", Nickname="h1")["Running"]
-        second.post("/launch", Nickname="h2", Peers=[HOST])
-        eventually(second.established)
-        yield first, second
-
-
-def test_containers_of_two_hosts_reach_each_other(hosts: tuple[Host, Host]) -> None:
+def test_containers_of_two_hosts_reach_each_other(hosts: Hosts) -> None:
     first, second = hosts
     one, two = first.run(name="one"), second.run(name="two")
     eventually(lambda: first.pings("one", two))
     eventually(lambda: second.pings("two", one))
 
 
-def test_addresses_are_allocated_by_the_hosts_together(hosts: tuple[Host, Host]) -> None:
+def test_addresses_are_allocated_by_the_hosts_together(hosts: Hosts) -> None:
     first, second = hosts
+    first.run(name="one")
     given = [h.run(name=f"more{n}") for n in range(2) for h in hosts]
     assert len(set(given)) == len(given)
     third = first.run("--ip", "10.32.7.7", name="chosen")
@@ -131,10 +54,9 @@ def test_addresses_are_allocated_by_the_hosts_together(hosts: tuple[Host, Host])
     assert f"{third} is in use at h1" in taken.stderr
 
 
-def test_a_running_container_is_attached_and_detached(hosts: tuple[Host, Host]) -> None:
+def test_a_running_container_is_attached_and_detached(hosts: Hosts) -> None:
     first, second = hosts
-    name = first.engine.sleeper()
-    there = second.engine.address("two", "weave")
+    name, there = first.engine.sleeper(), second.run(name="two")
     assert first.post("/attach", Container=name, Addresses=["10.32.8.8/12"]) == {
         "Addresses": ["10.32.8.8/12"]
     }
@@ -154,11 +76,11 @@ def test_a_running_container_is_attached_and_detached(hosts: tuple[Host, Host]) 
     assert "ethwe" not in first.engine.out("exec", name, "ip", "link")
 
 
-def test_a_host_is_exposed_and_hidden(hosts: tuple[Host, Host]) -> None:
+def test_a_host_is_exposed_and_hidden(hosts: Hosts) -> None:
     first, second = hosts
     (address,) = first.post("/expose", Addresses=["10.32.0.200/12"], Names=["h1"])["Addresses"]
     assert address == "10.32.0.200/12"
-    there = second.engine.address("two", "weave")
+    there = second.run(name="two")
     ping = ("ping", "-c1", "-W4", there)
     eventually(lambda: wire.run(first.engine.netns, "busybox", *ping).returncode == 0)
     eventually(lambda: second.pings("two", "10.32.0.200"))
@@ -174,10 +96,10 @@ def test_a_host_is_exposed_and_hidden(hosts: tuple[Host, Host]) -> None:
 
 
 def released(host: Host, address: str) -> bool:
-    return address not in [held for _, held in host.service.call(verbs.Held())]
+    return address not in [held for _, held in host.held()]
 
 
-def test_addresses_that_were_freed_are_had_again_at_once(hosts: tuple[Host, Host]) -> None:
+def test_addresses_that_were_freed_are_had_again_at_once(hosts: Hosts) -> None:
     first, second = hosts
     for host, next_elsewhere in ((first, False), (first, True), (second, True), (first, False)):
         assert host.run("--ip", "10.32.5.5", name="fixed") == "10.32.5.5"
@@ -199,10 +121,9 @@ def test_addresses_that_were_freed_are_had_again_at_once(hosts: tuple[Host, Host
         shown = wire.run(first.engine.netns, "ip", "-4", "addr", "show", first.links[0]).stdout
         assert [each in shown for each in ("10.32.8.7/", *more)] == [False, True, True]
         assert first.post("/hide")["Addresses"] == more
-    first.engine.docker("rm", "-f", "back", "between")
 
 
-def test_a_network_inside_of_the_overlay_s_range(hosts: tuple[Host, Host]) -> None:
+def test_a_network_inside_of_the_overlay_s_range(hosts: Hosts) -> None:
     first, second = hosts
     lane = ("network", "create", "-d", "weave", "--subnet", "10.40.0.0/16")
     first.engine.out(*lane, "-o", "expose=true", "lane")
@@ -220,15 +141,12 @@ def test_a_network_inside_of_the_overlay_s_range(hosts: tuple[Host, Host]) -> No
         route = wire.run(first.engine.netns, "ip", "route", "get", address).stdout
         assert f"dev {bridge} " in route
     first.post("/hide")
-    for host, names in ((first, ("inner1", "outer1")), (second, ("inner2",))):
-        host.engine.docker("rm", "-f", *names)
-        host.engine.docker("network", "rm", "lane")
 
 
-def test_names_that_are_added_are_known_everywhere(hosts: tuple[Host, Host]) -> None:
+def test_names_that_are_added_are_known_everywhere(hosts: Hosts) -> None:
     first, second = hosts
+    here = first.run(name="one")
     first.post("/dns/add", Container="one", Name="shop")
-    here = first.engine.address("one", "weave")
     eventually(lambda: second.lookup("shop.weave.local") == [here])
     first.post("/dns/remove", Container="one", Name="shop")
     eventually(lambda: second.lookup("shop.weave.local") == [])
@@ -237,7 +155,7 @@ def test_names_that_are_added_are_known_everywhere(hosts: tuple[Host, Host]) -> 
     first.post("/dns/remove", Name="far")
 
 
-def test_networks_of_one_name_are_one_segment(hosts: tuple[Host, Host]) -> None:
+def test_networks_of_one_name_are_one_segment(hosts: Hosts) -> None:
     first, _ = hosts
     for host in hosts:
         host.engine.out("network", "create", "-d", "weave", "--subnet", "10.50.0.0/24", "lane")
@@ -245,20 +163,21 @@ def test_networks_of_one_name_are_one_segment(hosts: tuple[Host, Host]) -> None:
     one, two = (host.engine.address("apart", "lane") for host in hosts)
     assert one != two
     eventually(lambda: first.pings("apart", two))
-    assert not first.pings("apart", first.engine.address("one", "weave"))
+    assert not first.pings("apart", first.run(name="one"))
     for host in hosts:
         host.engine.out("rm", "-f", "apart")
         host.engine.out("network", "rm", "lane")
     eventually(lambda: "lane" not in [n["name"] for n in first.status["Status"]["networks"]])
 
 
-def test_after_kills_everything_is_as_before(hosts: tuple[Host, Host]) -> None:
+def test_after_kills_everything_is_as_before(hosts: Hosts) -> None:
     """That those of the overlay's process cost no packet either is in tests/netns: it depends on
     how long its start takes, which the others wait for."""
     first, second = hosts
-    here, there = first.engine.address("one", "weave"), second.engine.address("two", "weave")
+    here, there = first.run(name="one"), second.run(name="two")
+    eventually(lambda: first.pings("one", there))
     eventually(lambda: all(host.ways() == ["fastdp"] for host in hosts))
-    before = {h.engine.socket: h.service.call(verbs.Held()) for h in hosts}
+    before = [host.held() for host in hosts]
     victim = second.pid
     with pinging(first, "one", there) as lost:
         second.engine.kill9()
@@ -274,15 +193,17 @@ def test_after_kills_everything_is_as_before(hosts: tuple[Host, Host]) -> None:
     eventually(lambda: all(host.status["Running"] for host in hosts))
     eventually(lambda: all(host.ways() == ["fastdp"] for host in hosts))
     eventually(lambda: first.pings("one", there))
-    assert {h.engine.socket: h.service.call(verbs.Held()) for h in hosts} == before
+    assert [host.held() for host in hosts] == before
     assert first.engine.address("one", "weave") == here
     eventually(lambda: all(host.status["Warnings"] == [] for host in hosts))
     late = first.run(name="late")
     eventually(lambda: second.pings("two", late))
 
 
-def test_stop_and_reset_leave_nothing(hosts: tuple[Host, Host]) -> None:
+def test_stop_and_reset_leave_nothing(hosts: Hosts) -> None:
     first, second = hosts
+    first.run(name="one")
+    second.run(name="two")
     pid = second.pid
     second.post("/stop")
     assert not os.path.exists(f"/proc/{pid}")
@@ -303,8 +224,10 @@ def test_stop_and_reset_leave_nothing(hosts: tuple[Host, Host]) -> None:
     eventually(lambda: first.pings("one", second.engine.address("two", "weave")))
 
 
-def test_what_cannot_be_done_is_refused_with_docker_s_statuses(hosts: tuple[Host, Host]) -> None:
+def test_what_cannot_be_done_is_refused_with_docker_s_statuses(hosts: Hosts) -> None:
     first, _ = hosts
+    first.run(name="one")
+    first.run("--ip", "10.32.7.7", name="chosen")
     first.engine.docker("create", "--name", "idle", "busybox", "true")
     for status, path, body in (
         (409, "/launch", {}),
@@ -328,7 +251,7 @@ def test_what_cannot_be_done_is_refused_with_docker_s_statuses(hosts: tuple[Host
         assert "\n" not in str(caught.value)
 
 
-def test_a_password_is_in_no_place_that_others_read(hosts: tuple[Host, Host]) -> None:
+def test_a_password_is_in_no_place_that_others_read(hosts: Hosts) -> None:
     _, second = hosts
     secret = "correct horse battery"
     second.post("/reset")
