@@ -1,9 +1,10 @@
 """Run stages of tests, several at a time: what `script/test` does in its .venv.
 
-Stages start in the order given, as soon as one of N places is free.  The oldest one's output is
-shown as it comes, that of later ones when their turn comes, so that no lines are mixed.  A stage
-that needs root runs by `script/apart`, so stages do not meet, and when one ends, or is killed, or
-the runner is, nothing of it is left running.
+Long stages have parts, which take about the same time (`tests/parts.py`).  Stages without parts
+start first, in the order given, then parts, the longest first, each as soon as one of N places is
+free.  The oldest one's output is shown as it comes, that of later ones when their turn comes, so
+that no lines are mixed.  What needs root runs by `script/apart`, so parts do not meet, and when one
+ends, or is killed, or the runner is, nothing of it is left running.
 """
 
 from __future__ import annotations
@@ -17,45 +18,28 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as xml
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import parts
 from tests.fetching import CLONE, TIED, Fetch, fetches, kill
+from tests.parts import Part, Stage
 
 BIN = CLONE / ".venv/bin"
 PYTEST = (str(BIN / "python"), "-m", "pytest")
 POLL_SECONDS = 0.1
 SWEEP_SECONDS = 5  # for killed processes to leave their control groups
 CHUNK = 1 << 16
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A command of a shell, or arguments of pytest."""
-
-    command: str = ""
-    tests: tuple[str, ...] = ()
-    root: bool = False
-
-
-STAGES: Mapping[str, Stage] = {
-    "lint": Stage(".venv/bin/ruff check . && .venv/bin/lint-imports"),
-    "types": Stage(".venv/bin/mypy"),
-    "unit": Stage(tests=("tests/unit", "-m", "not root and not slow")),
-    "slow": Stage(tests=("tests/unit", "-m", "not root and slow", "--durations=5")),
-    "engine": Stage(tests=("tests/engine", "--durations=10"), root=True),
-    "netns": Stage(tests=("tests/contract", "tests/netns", "--durations=5"), root=True),
-    "labs": Stage(tests=("tests/labs", "--durations=5"), root=True),
-}
+MOST_JOBS = 4  # unless more are asked for
 
 
 @dataclass
 class Run:
-    """A stage that has started: its process, and a file with what it has written."""
+    """A part that has started: its process, and a file with what it has written."""
 
-    name: str
+    part: Part
     process: subprocess.Popen[bytes]
     output: Path
     began: float = field(default_factory=time.monotonic)
@@ -69,9 +53,9 @@ class Run:
         return self.seconds >= 0
 
     def show(self) -> None:
-        """Copy new output of the stage to our output."""
+        """Copy new output of the part to our output."""
         if not self.headed:
-            _print(f"\n== test: {self.name} ==")
+            _print(f"\n== test: {self.part.name} ==")
             self.headed = True
         with self.output.open("rb") as file:
             file.seek(self.shown)
@@ -90,7 +74,7 @@ class Runner:
 
     def go(self, names: Sequence[str]) -> None:
         """Run all; each is reported when it and those that began before it have ended."""
-        waiting, turn = list(names), list[Run]()
+        waiting, turn = parts.planned(names), list[Run]()
         for fetch in self._needed:
             if fetch.stages & set(names):
                 fetch.start()
@@ -110,48 +94,50 @@ class Runner:
                 run.show()
 
     def _report(self, run: Run) -> bool:
-        """Show new output of the stage; return whether it has ended."""
+        """Show new output of the part; return whether it has ended."""
         over = run.ended()  # asked before its last words are read
         run.show()
         if over:
             ok = run.process.returncode == 0
-            self.failed += [] if ok else [run.name]
+            stage = run.part.stage
+            self.failed += [] if ok or stage in self.failed else [stage]
             verdict = "ok" if ok else "FAILED"
-            _print(f"== test: {run.name} {verdict} after {run.seconds:.0f} s ==")
+            _print(f"== test: {run.part.name} {verdict} after {run.seconds:.0f} s ==")
         return over
 
-    def _start(self, name: str) -> Run:
-        output = self._work / f"{name}.out"
+    def _start(self, part: Part) -> Run:
+        output = self._work / f"{part.file}.out"
         # Modules of tests are rewritten once, not by each stage (5 s of unit's 12).
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        argv = self._command(name, STAGES[name])
-        needed = [fetch for fetch in self._needed if name in fetch.stages]
+        argv = self._command(part, parts.STAGES[part.stage])
+        needed = [fetch for fetch in self._needed if part.stage in fetch.stages]
         for fetch in needed:
             environment |= fetch.wait()
         if refused := [fetch.why for fetch in needed if fetch.needed and fetch.why]:
             argv = _refusal(*refused)
-        if name in {"unit", "slow"} and os.access("/dev/shm", os.W_OK):
+        if part.stage in {"unit", "slow"} and os.access("/dev/shm", os.W_OK):
             environment["PYTEST_DEBUG_TEMPROOT"] = "/dev/shm"  # a third of their time
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [*TIED, *argv], cwd=CLONE, env=environment, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        return Run(name, process, output)
+        return Run(part, process, output)
 
-    def _command(self, name: str, stage: Stage) -> list[str]:
+    def _command(self, part: Part, stage: Stage) -> list[str]:
         if not stage.tests:
             return ["sh", "-c", stage.command]
+        tests = (*stage.options, *part.tests)
         if not stage.root:
             results = self._work / "results"
-            return [*PYTEST, f"--junitxml={results}/{name}.xml", *stage.tests]
+            return [*PYTEST, f"--junitxml={results}/{part.file}.xml", *tests]
         if os.geteuid() != 0:
-            return _refusal(f"test: {name} needs root (run: sudo script/test {name})")
-        own = self._work / f"{self._work.name}-{name}"
+            return _refusal(f"test: {part.stage} needs root (run: sudo script/test {part.stage})")
+        own = self._work / f"{self._work.name}-{part.file}"
         (own / "results").mkdir(parents=True)
         own.chmod(0o1777)
-        report = f"--junitxml=/tmp/results/{name}.xml"
-        return ["script/apart", str(own), *PYTEST, report, *stage.tests]
+        report = f"--junitxml=/tmp/results/{part.file}.xml"
+        return ["script/apart", str(own), *PYTEST, report, *tests]
 
 
 def total(reports: Iterable[Path]) -> str:
@@ -220,18 +206,26 @@ def _end(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+def usual_jobs(processors: int) -> int:
+    """One more than processors, as tests wait a lot; each has engines, which need memory."""
+    return 1 if processors == 1 else min(processors + 1, MOST_JOBS)
+
+
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    usual = int(os.environ.get("NETKIT_TEST_JOBS") or min(2, os.cpu_count() or 1))
+    usual = int(os.environ.get("NETKIT_TEST_JOBS") or usual_jobs(os.cpu_count() or 1))
     parser = argparse.ArgumentParser(
         prog="script/test", description="Run stages of tests; without arguments all of them.",
         epilog="Example: script/test --jobs 1 unit engine",
     )  # fmt: skip
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=" ".join(STAGES))
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=" ".join(parts.STAGES))
     parser.add_argument(
         "--jobs", type=int, default=usual, metavar="N", help=f"how many run at a time ({usual})"
     )
+    parser.add_argument(
+        "--record", action="store_true", help="write what each file took to tests/seconds.txt"
+    )
     given = parser.parse_args(argv)
-    given.stages = list(dict.fromkeys(given.stages)) or list(STAGES)
+    given.stages = list(dict.fromkeys(given.stages)) or list(parts.STAGES)
     return given
 
 
@@ -244,8 +238,11 @@ def main(argv: Sequence[str]) -> int:
     with workplace() as work:
         runner = Runner(work, given.jobs, needed)
         runner.go(given.stages)
-        sums = total([*work.glob("results/*.xml"), *work.glob("*/results/*.xml")])
-    if left := sorted(changes(CLONE) - before):
+        reports = [*work.glob("results/*.xml"), *work.glob("*/results/*.xml")]
+        sums, left = total(reports), sorted(changes(CLONE) - before)
+        if given.record:
+            parts.record(reports)
+    if left:
         _print("\ntest: left in the checkout:\n  " + "\n  ".join(left))
         runner.failed.append("checkout")
     for fetch in needed:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import oracle, stages
-from tests.stages import Runner, Stage
+from tests import oracle, parts, stages
+from tests.parts import Part, Stage
+from tests.stages import Runner
 
 SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
 
@@ -22,7 +23,7 @@ SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}
 def runner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, commands: Mapping[str, str]
 ) -> Runner:
-    monkeypatch.setattr(stages, "STAGES", {n: Stage(c) for n, c in commands.items()})
+    monkeypatch.setattr(parts, "STAGES", {n: Stage(c) for n, c in commands.items()})
     monkeypatch.setattr(stages, "POLL_SECONDS", 0.005)
     made = Runner(tmp_path, jobs)
     made.go(list(commands))
@@ -68,13 +69,24 @@ def test_a_runner_that_ends_in_between_ends_its_stages(
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+def test_a_stage_fails_once_whichever_of_its_parts_do(tmp_path: Path) -> None:
+    made = Runner(tmp_path, 2)
+    for number, status in ((1, 3), (2, 0), (3, 3)):
+        part = Part("engine", number, 3)
+        process = subprocess.Popen(["sh", "-c", f"exit {status}"])
+        process.wait()
+        (tmp_path / part.file).touch()
+        assert made._report(stages.Run(part, process, tmp_path / part.file))
+    assert made.failed == ["engine"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_signals_end_its_stages(tmp_path: Path, number: int) -> None:
     program = f"""
 import sys
-from tests import stages
-stages.STAGES = {{"a": stages.Stage("echo $$ >{tmp_path}/pid; exec sleep 60")}}
+from tests import parts, stages
+parts.STAGES = {{"a": parts.Stage("echo $$ >{tmp_path}/pid; exec sleep 60")}}
 sys.exit(stages.main(["a"]))
 """
     environment = os.environ | {"TMPDIR": str(tmp_path)}
@@ -125,12 +137,12 @@ def test_control_groups_of_a_stage_that_was_killed_are_removed(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["lint", "unti"], "test: no stage or option unti (there are: --jobs N lint"),
-        (["--jobs", "0"], "test: --jobs 0: give how many stages"),
-        (["--jobs", "unit"], "test: --jobs unit: give how many stages"),
-        (["--jobs=-1", "unit"], "test: --jobs -1: give how many stages"),
-        (["unit", "--jobs"], "test: --jobs : give how many stages"),
-        (["NETKIT_TEST_JOBS"], "test: NETKIT_TEST_JOBS two: give how many stages"),
+        (["lint", "unti"], "test: no stage or option unti (there are: --jobs N --record lint"),
+        (["--jobs", "0"], "test: --jobs 0: give how many parts"),
+        (["--jobs", "unit"], "test: --jobs unit: give how many parts"),
+        (["--jobs=-1", "unit"], "test: --jobs -1: give how many parts"),
+        (["unit", "--jobs"], "test: --jobs : give how many parts"),
+        (["NETKIT_TEST_JOBS"], "test: NETKIT_TEST_JOBS two: give how many parts"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
