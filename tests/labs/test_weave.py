@@ -207,7 +207,8 @@ def seen_at(lab: RunningLab) -> str:
 def test_a_trace_goes_through_the_router(lab: RunningLab) -> None:
     for source, target in ((lab.one, lab.two), (lab.two, lab.one)):
         eventually(lambda: page(source, target.ip))  # noqa: B023  called at once
-        assert lab.trace(source.name, target.name, "tcp/80").code == "delivered"
+        # Until the session is there again on both sides, pages may come by what is there of it.
+        eventually(lambda: lab.trace(source.name, target.name, "tcp/80").code == "delivered")  # noqa: B023
 
 
 @NAT
@@ -249,11 +250,11 @@ def test_both_sides_of_a_cut_allocate_and_know_their_own_and_agree_afterwards(
     known = {"one", "two", "three"}
     hosts = (lab.h1, lab.h2, lab.h3)
     for host in hosts:
-        eventually(lambda host=host: names(host) == known, "all names at first")
+        eventually(lambda host=host: names(host) == known, what="all names at first")
     lab.switch.run("ip", "link", "set", "eth1", "down")
     try:
-        eventually(lambda: names(lab.h1) == names(lab.h2) == {"one", "two"}, "names of the left")
-        eventually(lambda: names(lab.h3) == {"three"}, "names of the right")
+        eventually(lambda: names(lab.h1) == names(lab.h2) == {"one", "two"}, what="the left")
+        eventually(lambda: names(lab.h3) == {"three"}, what="the right")
         new = [start(lab.h1, "four"), start(lab.h2, "five"), start(lab.h3, "six")]
         eventually(lambda: names(lab.h1) == {"one", "two", "four", "five"})
         assert names(lab.h3) == {"three", "six"}
@@ -261,7 +262,7 @@ def test_both_sides_of_a_cut_allocate_and_know_their_own_and_agree_afterwards(
     finally:
         lab.switch.run("ip", "link", "set", "eth1", "up")
     for host in hosts:
-        eventually(lambda host=host: names(host) == known | {"four", "five", "six"}, "all names")
+        eventually(lambda host=host: names(host) == known | {"four", "five", "six"}, what="all")
     addresses = [*new, lab.one.ip, lab.two.ip, lab.three.ip]
     assert len({*addresses}) == 6, addresses
     ping(lab.h3, new[0], "six")
