@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from netkit.overlay.sleeve import vnet
 
+SENDER = slice(vnet.NETWORK + 12, vnet.NETWORK + 16)  # of IPv4: most frames
 LINK_LOCAL = b"\xfe\x80"
 UNSPECIFIED = frozenset({bytes(4), bytes(16)})  # of who has no address yet: DHCP, DAD
 
@@ -43,10 +44,12 @@ class Sources:
 
     def allows(self, peer: int, frame: memoryview) -> bool:
         """May this peer send this frame, which begins with its virtio header?"""
-        head = bytes(frame[: vnet.LOOKED_AT])
+        head = frame[: vnet.LOOKED_AT].tobytes()
         owner = self.owners.get(head[vnet.SOURCE])
         if owner is None or owner.peer != peer:
             return False
+        if head[vnet.ETHERTYPE : vnet.NETWORK] == vnet.IPV4 and head[SENDER] in owner.addresses:
+            return True
         address = vnet.source_address(head)
         if address is None:
             return True

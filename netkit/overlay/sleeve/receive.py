@@ -11,6 +11,7 @@ from time import monotonic
 from netkit.overlay.sleeve import framing, vnet
 from netkit.overlay.sleeve.checks import Sources
 from netkit.overlay.sleeve.framing import (
+    COUNTER,
     DATA,
     FLAG_ALONE,
     FRONT,
@@ -25,7 +26,7 @@ from netkit.overlay.sleeve.sealing import Keys, Opening
 from netkit.overlay.sleeve.segmentation import Malformed
 from netkit.overlay.sleeve.segments import Joining
 from netkit.overlay.sleeve.tables import PeerCounts, PutSession
-from netkit.overlay.sleeve.vectors import Area, Scatter, eights, packed_address
+from netkit.overlay.sleeve.vectors import SOCKADDR, Area, Scatter, eights, packed_address
 
 USUAL = 1472  # bytes of a datagram to begin with
 PAUSE = 0.1  # seconds between two senders of a session
@@ -38,31 +39,36 @@ class Session:
 
     settings: PutSession
     opening: Opening
-    address: bytes  # packed, of the only sender where nothing is sealed
+    address: bytes  # as `Scatter.sender`, of the only one where nothing is sealed
     counts: PeerCounts
     sealed: bool
     parts: Reassembly = field(default_factory=Reassembly)
     sender: bytes = b""  # that was taken last: with the port
     found: float = -inf  # when that was
-    _later: bytearray = field(default_factory=bytearray)
+    _later: memoryview = field(default_factory=lambda: memoryview(b""))
+    _counters: memoryview = field(default_factory=lambda: memoryview(b""))
 
     @classmethod
     def of(cls, settings: PutSession, keys: Keys[Opening], counts: PeerCounts) -> Session:
         """ValueError: a key that was in use, or an address that is none."""
         address = packed_address(settings.address, 1) if settings.address else b""
+        address = address and address.ljust(SOCKADDR, b"\0")
         if not settings.key and not address:
             raise ValueError("a session that is not sealed has to have an address")
         sealed = bool(settings.key)  # what is sealed says itself who sent it
         return cls(settings, keys.of(settings.key), b"" if sealed else address, counts, sealed)
 
-    def later(self, piece: int, count: int, counter: int) -> bytearray:
-        """The headers of so many pieces from number `piece` on, the first one of a payload not."""
+    def later(self, piece: int, count: int, counter: int) -> memoryview:
+        """The headers of so many pieces from number `piece` on, the first one of a payload not.
+
+        Until the next call.
+        """
         if not self._later:
-            for number in range(MOST_PIECES):
-                self._later += framing.header(0, number, 0, self.settings.index, 0)
-        made = self._later[HEAD * piece : HEAD * (piece + count)]
-        memoryview(made).cast("Q")[1::2] = eights(counter, count)
-        return made
+            made = (framing.header(0, n, 0, self.settings.index, 0) for n in range(MOST_PIECES))
+            self._later = memoryview(bytearray(b"".join(made)))
+            self._counters = self._later.cast("Q")[COUNTER // 8 :: HEAD // 8]
+        self._counters[piece : piece + count] = eights(counter, count)
+        return self._later[HEAD * piece : HEAD * (piece + count)]
 
     def dropped(self, why: str) -> None:
         self.counts.dropped[why] = self.counts.dropped.get(why, 0) + 1
@@ -160,7 +166,7 @@ class Receiver:
         if piece + count > MOST_PIECES:
             return False
         expected = session.later(piece + 1, count - 1, counter)
-        return bytes(self._scatter.headers[HEAD : HEAD * count]) == expected
+        return self._scatter.headers[HEAD : HEAD * count] == expected
 
     def _from(self, session: Session) -> bool:
         """Is this who sent them?  Whatever the port: it may be translated."""

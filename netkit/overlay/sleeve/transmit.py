@@ -65,8 +65,11 @@ class _Route:
         where = settings.index, settings.address, settings.port
         self.gather = Gather(sealed, cut, *where)
         self.clear = None if seal.sealed else Gather(plain, cut, *where)
+        self.frame = self.clear or self.gather  # of a frame that has a payload of its own
         self.train = Train(apart.area, settings.address, settings.port)
+        self.counters, self.tag = seal.counters, seal.tag
         self.longest = cut.capacity - seal.tag  # bytes of a payload
+        self.uncut = self.longest - FRONT if settings.whole else 0  # bytes of a frame of segments
         pieces = min(BUNDLED, cut.most) if settings.whole else 1
         self.room = pieces * cut.part - seal.tag  # bytes of a bundle
         self.bundle = memoryview(bytearray(self.room))
@@ -91,6 +94,7 @@ class Transmitter:
         self._plain = Area(FRONT + LONGEST, aligned=FRONT)
         self._plain.view[:FRONT] = self._front
         self._frame = self._plain.view[FRONT:]
+        self._destination = self._frame[vnet.DESTINATION]
         self._reader = Reader(tap, self._plain, FRONT)
         self._sealed = Area(FRONT + LONGEST + framing.TAG)
         self._apart = Apart()
@@ -125,13 +129,13 @@ class Transmitter:
         if self._change != self._seen:
             self._seen = self._change  # first: what changes from now on is looked up once more
             self._known.clear()
-        route = self._known.get(bytes(self._frame[vnet.DESTINATION]))
+        route = self._known.get(self._destination.tobytes())
         if route is None:
             return self._look_up(size)
         return self._to(route, size)
 
     def _look_up(self, size: int) -> None:
-        destination = bytes(self._frame[vnet.DESTINATION])
+        destination = self._destination.tobytes()
         directory = self._directory()
         if destination[0] & 1:
             for number in directory.members:
@@ -174,7 +178,7 @@ class Transmitter:
             return self._bundle(route, size)
         if route.used > FRONT:
             self._send_bundle(route)
-        if self._frame[1] and (not route.peer.settings.whole or FRONT + size > route.longest):
+        if size > route.uncut and self._frame[1]:
             return self._cut(route, size)
         return self._whole(route, size)
 
@@ -182,11 +186,10 @@ class Transmitter:
         peer, length = route.peer, FRONT + size
         if length > route.longest:
             return peer.dropped("too long")
-        seal, gather = peer.seal, route.clear or route.gather
-        counter = next(seal.counters)
-        gather.prepare(counter, 0, length + seal.tag)
-        if seal.sealed:
-            seal.into(counter, gather.first, self._plain.view[:length], self._sealed.view)
+        gather, counter, tag = route.frame, next(route.counters), route.tag
+        gather.prepare(counter, 0, length + tag)
+        if tag:
+            peer.seal.into(counter, gather.first, self._plain.view[:length], self._sealed.view)
         return self._sent(peer, gather.send(self._socket), size, 1, gather.pieces)
 
     def _cut(self, route: _Route, size: int) -> None:

@@ -14,14 +14,13 @@ import errno
 import os
 import socket
 import struct
-import sys
-from array import array
 from ctypes import addressof
 
 from netkit.overlay.sleeve.framing import COUNTER, DATA, HEAD, HEADER, MOST_PIECES, Cut
 
 UDP_SEGMENT, UDP_GRO = 103, 104  # options of SOL_UDP, and types of control messages: linux/udp.h
 _CONTROL = 64  # bytes for control messages
+SOCKADDR = 28  # bytes of a socket address at most: struct sockaddr_in6
 _SEGMENT = struct.Struct("@NiiH")  # struct cmsghdr, and a segment's size
 _SEGMENT_AT = 16  # bytes before that: CMSG_LEN(0)
 _SEGMENT_SPACE = 24  # bytes: CMSG_SPACE of it
@@ -143,6 +142,7 @@ class Gather:
         self._parts = [self._vectors[2 * n + 1] for n in range(cut.most)]
         self._last = self._parts[0]  # the one that may have another length than `part`
         self._length = 0  # bytes of what was prepared
+        self._later = self._counters[1:1]  # all counters of it but the first
         self._send = _libc.sendmsg
         self._message = _Message(host, port)
         self._message.segments_of(cut.size)
@@ -158,12 +158,13 @@ class Gather:
         pieces = self.pieces
         HEADER.pack_into(self.first, 0, DATA, flags, 0, pieces, self._index, counter)
         if pieces > 1:
-            self._counters[1:pieces] = eights(counter, pieces - 1)
+            self._later[:] = eights(counter, pieces - 1)
 
     def _cut(self, length: int) -> None:
         part = self._part
         pieces = self.pieces = -(-length // part)
         self._length = length
+        self._later = self._counters[1:pieces]
         self._last.len = part
         last = self._last = self._parts[pieces - 1]
         last.len = length - (pieces - 1) * part
@@ -195,9 +196,7 @@ class Gather:
 
 def eights(number: int, count: int) -> memoryview:
     """A number of 8 bytes, big-endian, `count` times: items of "Q"."""
-    return memoryview(
-        array("Q", (int.from_bytes(number.to_bytes(8, "big"), sys.byteorder),)) * count
-    )
+    return memoryview(number.to_bytes(8, "big") * count).cast("Q")
 
 
 class Train:
@@ -254,9 +253,14 @@ class Scatter:
 
     def __init__(self, size: int) -> None:
         self._area = Area(2 * 65_536 + 4096)
-        self._name, self._control = Area(28), Area(_CONTROL)
-        self._message = _Msghdr(name=self._name.address, control=self._control.address)
+        self._name, self._control = Area(SOCKADDR), Area(_CONTROL)
+        self._message = _Msghdr(
+            name=self._name.address, namelen=SOCKADDR, control=self._control.address,
+            controllen=_CONTROL,
+        )  # fmt: skip
         self._at = addressof(self._message)
+        self._raw = memoryview(self._message).cast("B")
+        self._fresh = b""  # it, as it is before a call
         self._layouts: dict[int, _Layout] = {}
         self._recv = _libc.recvmsg
         self.payload = self._area.view
@@ -270,6 +274,8 @@ class Scatter:
             layout = self._layouts[size] = _Layout(size, self._area)
         self._layout, self.size, self.part = layout, layout.size, layout.part
         self._message.iov, self._message.iovlen = addressof(layout.vectors), 2 * layout.most
+        self._message.namelen, self._message.controllen = SOCKADDR, _CONTROL
+        self._fresh = bytes(self._raw)
         self.headers = layout.headers.view
 
     def receive(self, fd: int) -> tuple[int, int]:
@@ -277,14 +283,13 @@ class Scatter:
 
         Datagrams of HEAD bytes or fewer are not laid out: they have no payload.
         """
-        message = self._message
-        message.controllen, message.namelen = _CONTROL, 28
+        self._raw[:] = self._fresh
         size: int = self._recv(fd, self._at, 0)
         if size < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
         each = size
-        if message.controllen >= _SEGMENT_AT + 4:
+        if self._message.controllen >= _SEGMENT_AT + 4:
             each = _INT.unpack_from(self._control.view, _SEGMENT_AT)[0]
         if each > HEAD and each != self.size and (each > self.size or size > each):
             self._move(size, each)
@@ -292,8 +297,8 @@ class Scatter:
 
     @property
     def sender(self) -> bytes:
-        """The packed address of who sent them, with the port."""
-        return bytes(self._name.view[: self._message.namelen])
+        """The packed address of who sent them, with the port, and zeros up to SOCKADDR bytes."""
+        return self._name.view.tobytes()
 
     def _move(self, size: int, each: int) -> None:
         data = memoryview(self._linear(size))
