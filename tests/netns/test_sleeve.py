@@ -196,6 +196,17 @@ def test_a_worker_that_is_killed_is_noticed_and_replaced() -> None:
             assert one.pings(two)
 
 
+def test_workers_preempt_no_other_process_and_who_receives_has_the_larger_share() -> None:
+    with hosts(1) as (one,):
+        nice = {}
+        for role, pid in one.plane.pids.items():
+            threads = [int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()]
+            assert {os.sched_getscheduler(each) for each in threads} == {os.SCHED_BATCH}
+            nice[role] = {os.getpriority(os.PRIO_PROCESS, each) for each in threads}
+        assert nice["transmit"] == {(usual := os.getpriority(os.PRIO_PROCESS, 0))}
+        assert nice["receive"] == {max(usual - 5, -20)}
+
+
 def test_what_is_told_while_a_worker_is_dead_is_told_the_next_one() -> None:
     with hosts(2) as made:
         one, two = made

@@ -288,7 +288,7 @@ def schedule(role: str) -> None:
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     if role == "receive":
         with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, RECEIVING)
+            os.nice(RECEIVING)
 
 
 def main(arguments: list[str]) -> None:
