@@ -101,7 +101,7 @@ class TraceService:
     def _shared(self) -> frozenset[str]:
         """Ids of networks on whose segment other hosts may be: by their driver, or by a port that
         another tool gave to their bridge, say a network card or a tunnel."""
-        facts = self._observer().space(HOST).facts
+        facts = self._observer().wiring()
         ours = {place.port for _, place in facts.places}
         joined = {i.master for i in facts.interfaces.values() if i.name not in ours}
         names = {place.network for _, place in facts.places if place.bridge in joined}

@@ -52,8 +52,12 @@ def look(
     namespace: Callable[[str], str],
     access: Mapping[str, str] = MappingProxyType({}),
     layouts: Iterable[FirewallLayout] = (),
+    *,
+    rules: bool = True,
 ) -> Facts:
     """Read all that decides about packets in the namespace at `home` ("": the daemon's own).
+
+    Without `rules` the firewall's are left out, which tools print: most of what this costs.
 
     `namespace` gives the file of a sandbox's namespace by its id; `access` names the user's rules
     that rules of ours stand for, by their digest; `layouts` are those of our firewalls.
@@ -63,9 +67,9 @@ def look(
     networks = list(networks)
     names = {n.id: n.name for n in networks}
     switched = {n.id for n in networks if n.openvswitch}
-    rules = listing(home)
+    listed = listing(home) if rules else Listing(saved=())
     secured = {n.port_security for n in networks if n.port_security is not None}
-    watched, known = guards(rules.bridged, secured) if rules.bridged else Guards()
+    watched, known = guards(listed.bridged, secured) if listed.bridged else Guards()
     with Session(home, Tally()) as session:
         links = _links(session, HOST)
         locks, addresses = _locks(session, links), _addresses(session)
@@ -73,7 +77,7 @@ def look(
         return Facts(
             interfaces={i.name: i for i in _interfaces(session, links, addresses, locks)},
             routes=tuple(_paths(session, HOST, links)),
-            rules=RuleSet.of(_chains(rules, _sets(session, rules))),
+            rules=RuleSet.of(_chains(listed, _sets(session, listed))),
             containers={c.name: c for c in inside},
             networks={id[:12]: name for id, name in names.items()},
             ports=tuple(_published(endpoints)),
@@ -82,7 +86,7 @@ def look(
             policy_routing=fib.rules(session.netlink(HOST)) > OWN_RULES,
             guards={**locks, **watched},
             overlays=frozenset(n.overlay.bridge for n in networks if n.overlay is not None),
-            layer2=", ".join(layer2(rules.bridged, known)) if rules.bridged else "",
+            layer2=", ".join(layer2(listed.bridged, known)) if listed.bridged else "",
         )
 
 

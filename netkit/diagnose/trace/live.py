@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, ip_interface
 
 from netkit.diagnose.explain import live
-from netkit.diagnose.explain.facts import KnownNetwork
+from netkit.diagnose.explain.facts import Facts, KnownNetwork
 from netkit.diagnose.trace import ofproto
 from netkit.diagnose.trace.facts import (
     HOST,
@@ -78,6 +78,11 @@ class LiveObserver:
         if key not in self._spaces:
             self._spaces[key] = self._look(key)
         return self._spaces[key]
+
+    def wiring(self) -> Facts:
+        """Interfaces, bridges and containers of the host, and none of its firewall's rules."""
+        known, records = self._networks.values(), self._records
+        return live.look(self._home, known, records, self._namespace, rules=False)
 
     def _path(self, key: str) -> str:
         return self._home if key == HOST else self._namespace(key)
