@@ -36,10 +36,10 @@ STAGES: Mapping[str, Stage] = {
     "lint": Stage(".venv/bin/ruff check . && .venv/bin/lint-imports"),
     "types": Stage(".venv/bin/mypy"),
     "unit": Stage(tests=("tests/unit",), options=("-m", "not root and not slow")),
-    "slow": Stage(tests=("tests/unit",), options=("-m", "not root and slow", *SLOWEST), parts=3),
-    "engine": Stage(tests=("tests/engine",), options=SLOWEST, root=True, parts=5),
-    "netns": Stage(tests=("tests/contract", "tests/netns"), options=SLOWEST, root=True, parts=4),
-    "labs": Stage(tests=("tests/labs",), options=SLOWEST, root=True, parts=3),
+    "slow": Stage(tests=("tests/unit",), options=("-m", "not root and slow", *SLOWEST), parts=4),
+    "engine": Stage(tests=("tests/engine",), options=SLOWEST, root=True, parts=7),
+    "netns": Stage(tests=("tests/contract", "tests/netns"), options=SLOWEST, root=True, parts=5),
+    "labs": Stage(tests=("tests/labs",), options=SLOWEST, root=True, parts=4),
 }
 
 
@@ -63,7 +63,10 @@ class Part:
 
 
 def planned(names: Iterable[str]) -> list[Part]:
-    """Return the parts of stages in the order in which they start."""
+    """Return the parts of stages in the order in which they start.
+
+    Stages take turns, as some wait a lot (engine, netns) and others work (slow, labs).
+    """
     took, short, long = seconds(), list[Part](), list[Part]()
     for name in names:
         stage = STAGES[name]
@@ -74,7 +77,7 @@ def planned(names: Iterable[str]) -> list[Part]:
         for number, paths in enumerate(shares, 1):
             part = Part(name, number, len(shares), tuple(paths), total(paths, took))
             long.append(part)
-    return short + sorted(long, key=lambda part: -part.seconds)
+    return short + sorted(long, key=lambda part: (part.number, -part.seconds))
 
 
 def seconds(recorded: Path = RECORDED) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Run stages of tests, several at a time: what `script/test` does in its .venv.
 
 Long stages have parts, which take about the same time (`tests/parts.py`).  Stages without parts
-start first, in the order given, then parts, the longest first, each as soon as one of N places is
+start first, in the order given, then parts, stages taking turns, each as soon as one of N places is
 free.  The oldest one's output is shown as it comes, that of later ones when their turn comes, so
 that no lines are mixed.  What needs root runs by `script/apart`, so parts do not meet, and when one
 ends, or is killed, or the runner is, nothing of it is left running.
