@@ -7,7 +7,7 @@ Limits: routes of the main table; IPv4.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Interface, ip_interface
 from types import MappingProxyType
 
@@ -57,23 +57,20 @@ def look(
 ) -> Facts:
     """Read all that decides about packets in the namespace at `home` ("": the daemon's own).
 
-    Without `rules` the firewall's are left out, which tools print: most of what this costs.
-
     `namespace` gives the file of a sandbox's namespace by its id; `access` names the user's rules
     that rules of ours stand for, by their digest; `layouts` are those of our firewalls.
-    KernelError if the kernel or a tool refuses; a container removed meanwhile is left out.
+    Without `rules` those of the firewall are left out: most of what this costs.  KernelError if
+    the kernel or a tool refuses; a container removed meanwhile is left out.
     """
-    endpoints = list(endpoints)
-    networks = list(networks)
+    endpoints, networks = list(endpoints), list(networks)
     names = {n.id: n.name for n in networks}
-    switched = {n.id for n in networks if n.openvswitch}
     listed = listing(home) if rules else Listing(saved=())
     secured = {n.port_security for n in networks if n.port_security is not None}
     watched, known = guards(listed.bridged, secured) if listed.bridged else Guards()
     with Session(home, Tally()) as session:
         links = _links(session, HOST)
         locks, addresses = _locks(session, links), _addresses(session)
-        inside = _containers(session, links, endpoints, names, switched, namespace)
+        inside = _containers(session, links, endpoints, networks, namespace)
         return Facts(
             interfaces={i.name: i for i in _interfaces(session, links, addresses, locks)},
             routes=tuple(_paths(session, HOST, links)),
@@ -188,10 +185,11 @@ def _containers(
     session: Session,
     host: Links,
     endpoints: list[EndpointRecord],
-    names: dict[str, str],
-    switched: Collection[str],
+    networks: list[KnownNetwork],
     namespace: Callable[[str], str],
 ) -> Iterator[Container]:
+    names = {n.id: n.name for n in networks}
+    switched = {n.id for n in networks if n.openvswitch}
     by_sandbox: dict[str, list[EndpointRecord]] = {}
     for e in endpoints:
         by_sandbox.setdefault(e.sandbox, []).append(e)
