@@ -30,7 +30,7 @@ HERE, THERE = "10.98.0.1", "10.98.0.2"  # of the overlay
 OUTER = ("10.99.0.1", "10.99.0.2")
 DEVICE = "ov0"
 MACS = (bytes.fromhex("02000a620001"), bytes.fromhex("02000a620002"))
-CAP = "62000"  # bytes: frames of the kernel's that one call sends
+CAP = "62600"  # bytes: frames of the kernel's that one call sends
 UP = 20.0  # seconds
 
 

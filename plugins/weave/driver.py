@@ -56,9 +56,10 @@ LARGEST_VNI = 2**24 - 1  # RFC 7348, 5
 CLOSED, TO_HOST = "closed", "host"  # ports from which nothing is for the host; the chain for it
 SECURITY = replace(PORT_SECURITY, rules=((TO_HOST, 1), *PORT_SECURITY.rules))
 VXLAN_PORT = 6784  # UDP, as weave's fast datapath has it
-LONGEST_FRAME = 62_000
+LONGEST_FRAME = 62_600
 """Bytes of the kernel's frames (gso_max_size): sealed, with headers of datagrams of 1,500 to
-9,000 bytes, one fits what one call sends by user space, 65,507 bytes.  Longer ones go as two."""
+9,000 bytes, one fits what one call sends by user space, 65,507 bytes.  Longer ones go as two.  TCP
+leaves 321 bytes of it for headers: seven segments of an MTU of 8,900 need this much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,7 +175,7 @@ def _host(stack: ExitStack, name: str, number: int, mtu: int) -> SleeveHost:
         str(mtu - 100),
         "up",
     )
-    ip("-n", ns, "link", "set", "dev", "t", "gso_max_size", "62000")
+    ip("-n", ns, "link", "set", "dev", "t", "gso_max_size", "62600")
     ip("-n", ns, "addr", "add", f"{host.inner}/24", "dev", "t", "broadcast", "10.32.0.255")
     if mtu - 100 >= 1280:
         ip("-n", ns, "addr", "add", f"fd00::{number}/64", "dev", "t", "nodad")

@@ -58,17 +58,14 @@ class Session:
         sealed = bool(settings.key)  # what is sealed says itself who sent it
         return cls(settings, keys.of(settings.key), b"" if sealed else address, counts, sealed)
 
-    def later(self, piece: int, count: int, counter: int) -> memoryview:
-        """The headers of so many pieces from number `piece` on, the first one of a payload not.
-
-        Until the next call.
-        """
+    def later(self, piece: int, count: int, counter: int) -> bytes:
+        """The headers of so many pieces from number `piece` on, the first one of a payload not."""
         if not self._later:
             made = (framing.header(0, n, 0, self.settings.index, 0) for n in range(MOST_PIECES))
             self._later = memoryview(bytearray(b"".join(made)))
             self._counters = self._later.cast("Q")[COUNTER // 8 :: HEAD // 8]
         self._counters[piece : piece + count] = eights(counter, count)
-        return self._later[HEAD * piece : HEAD * (piece + count)]
+        return self._later[HEAD * piece : HEAD * (piece + count)].tobytes()
 
     def dropped(self, why: str) -> None:
         self.counts.dropped[why] = self.counts.dropped.get(why, 0) + 1
@@ -166,7 +163,7 @@ class Receiver:
         if piece + count > MOST_PIECES:
             return False
         expected = session.later(piece + 1, count - 1, counter)
-        return self._scatter.headers[HEAD : HEAD * count] == expected
+        return self._scatter.headers[HEAD : HEAD * count].tobytes() == expected
 
     def _from(self, session: Session) -> bool:
         """Is this who sent them?  Whatever the port: it may be translated."""

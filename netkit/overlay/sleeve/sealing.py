@@ -82,19 +82,13 @@ class Opening:
             out[:size] = sealed
             self.note(counter)
             return size
-        highest = self._highest
-        if size < 0 or (counter <= highest and self.old(counter)):
+        if size < 0 or (counter <= self._highest and self.old(counter)):
             return -1
         try:
             self._decrypt(NONCE.pack(counter), sealed, associated, out[:size])
         except InvalidTag:
             return -1
-        if counter == highest + 1 and counter & 63:  # the next one, and in the same word
-            self._highest = counter
-            self._words[(counter >> 6) % WORDS] |= 1 << (counter & 63)
-            self._received += 1
-        else:
-            self.note(counter)
+        self.note(counter)
         return size
 
     def old(self, counter: int) -> bool:
@@ -107,6 +101,11 @@ class Opening:
 
     def note(self, counter: int) -> None:
         """It came.  After the tag: what was forged moves no window."""
+        if counter == self._highest + 1 and counter & 63 and self._received:
+            self._highest = counter  # the next one, and in the same word
+            self._words[(counter >> 6) % WORDS] |= 1 << (counter & 63)
+            self._received += 1
+            return
         word, highest = counter >> 6, self._highest >> 6
         if counter > self._highest:
             if not self._received and not self.sealed:

@@ -116,7 +116,7 @@ def test_a_container_is_bound_to_its_port_and_known_to_the_bridge() -> None:
     (port,) = of(Link, made.values())
     assert isinstance(port, Link)
     assert (port.locked, port.learning, port.flood, port.mtu) == (True, False, False, 1400)
-    assert port.gso_max_size == links(net)[tap_name(net)].gso_max_size == 62_000
+    assert port.gso_max_size == links(net)[tap_name(net)].gso_max_size == 62_600
     (fdb,), (neighbour,) = of(Fdb, made.values()), of(Neigh, made.values())
     assert fdb.key == ("fdb", HOST, port.name, "02:42:0a:20:00:07")
     assert neighbour.key == ("neigh", HOST, port.master, "10.32.0.7")
