@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.places import ROOT
 
 RECORDED = ROOT / "tests/seconds.txt"
-USUAL = 1.0
+USUAL = 0.3
 """Seconds of a file that is not recorded."""
 
 
@@ -37,8 +37,8 @@ STAGES: Mapping[str, Stage] = {
     "types": Stage(".venv/bin/mypy"),
     "unit": Stage(tests=("tests/unit",), options=("-m", "not root and not slow")),
     "slow": Stage(tests=("tests/unit",), options=("-m", "not root and slow", *SLOWEST), parts=4),
-    "engine": Stage(tests=("tests/engine",), options=SLOWEST, root=True, parts=7),
-    "netns": Stage(tests=("tests/contract", "tests/netns"), options=SLOWEST, root=True, parts=5),
+    "engine": Stage(tests=("tests/engine",), options=SLOWEST, root=True, parts=9),
+    "netns": Stage(tests=("tests/contract", "tests/netns"), options=SLOWEST, root=True, parts=6),
     "labs": Stage(tests=("tests/labs",), options=SLOWEST, root=True, parts=4),
 }
 
@@ -77,7 +77,7 @@ def planned(names: Iterable[str]) -> list[Part]:
         for number, paths in enumerate(shares, 1):
             part = Part(name, number, len(shares), tuple(paths), total(paths, took))
             long.append(part)
-    return short + sorted(long, key=lambda part: (part.number, -part.seconds))
+    return short + sorted(long, key=lambda part: ((part.number - 1) / part.of, -part.seconds))
 
 
 def seconds(recorded: Path = RECORDED) -> dict[str, float]:
@@ -119,7 +119,7 @@ def record(reports: Iterable[Path], recorded: Path = RECORDED) -> None:
             path = _file(case.get("classname", ""))
             took[path] = took.get(path, 0.0) + float(case.get("time", 0))
     known = sorted((seconds(recorded) | took).items())
-    lines = (f"{s:.0f} {path}\n" for path, s in known if s > USUAL and (ROOT / path).exists())
+    lines = (f"{s:.0f} {path}\n" for path, s in known if s >= 1 and (ROOT / path).exists())
     recorded.write_text("".join(lines))
 
 

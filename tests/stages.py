@@ -207,8 +207,8 @@ def _end(number: int, _frame: object) -> None:
 
 
 def usual_jobs(processors: int) -> int:
-    """One more than processors, as tests wait a lot; each has engines, which need memory."""
-    return 1 if processors == 1 else min(processors + 1, MOST_JOBS)
+    """Twice the processors, as tests wait half of their time; but each job has engines."""
+    return 1 if processors == 1 else min(2 * processors, MOST_JOBS)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
