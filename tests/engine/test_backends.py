@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests import oracle
 from tests.engine import wire
 from tests.engine.daemon import Engine, alone, netkit_only
 from tests.engine.test_networks import PAGE, WEB, get
+from tests.engine.wire import WORLD, Echo
 
 pytestmark = netkit_only("dockerd 20.10 has one back end")
 BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
@@ -46,6 +48,20 @@ def marks(engine: Engine) -> dict[str, int]:
 def backed(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with alone(f"--firewall-backend={request.param}") as engine:
         yield engine
+
+
+def test_a_weave_network_and_one_inside_of_its_subnet_are_both_exposed(backed: Engine) -> None:
+    e, seen = backed, {}
+    with closing(Echo(e.wire.neighbour, WORLD, 80)):
+        for name, subnet, port in (("weave", "10.32.0.0/12", 8481), ("lane", "10.40.0.0/16", 8482)):
+            gateway = f"{subnet.rpartition('.')[0]}.1"
+            e.out("network", "create", "-d", "weave", "-o", "expose=true", "--subnet", subnet,
+                  "--gateway", gateway, name)  # fmt: skip
+            web = e.up("--network", name, "-p", f"{port}:80", *WEB)
+            wire.connected(e.wire.neighbour, f"http://{wire.HOST}:{port}/")
+            seen[name] = e.out("exec", web, "wget", "-qO-", f"http://{WORLD}/").strip()
+    assert seen == {"weave": wire.HOST, "lane": wire.HOST}
+    assert e.netkit("fw", "check", check=False).returncode == 0
 
 
 def test_ports_rules_links_and_a_kill(backed: Engine) -> None:

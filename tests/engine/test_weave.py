@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from ipaddress import IPv4Address
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from netkit.overlay.fabric import Fabric, Member, NetworkTable, Reach, Table
 from tests.engine import wire
 from tests.engine.daemon import Engine, netkit_only
-from tests.engine.wire import WORLD, Echo
+from tests.engine.wire import WORLD
 
 pytestmark = [pytest.mark.engine, netkit_only("it has no weave driver")]
 
@@ -72,24 +71,6 @@ def test_a_network_that_is_exposed_reaches_the_world_and_publishes_ports(engine:
     links = wire.run(engine.netns, "ip", "-o", "link").stdout
     assert tap in links
     assert vxlan not in links  # nothing can go out in clear
-
-
-@pytest.mark.parametrize("own_engine", [("--firewall-backend=nftables",)], indirect=True)
-def test_with_nftables_alone_a_network_and_one_inside_of_it_are_both_exposed(
-    own_engine: Engine,
-) -> None:
-    engine, seen = own_engine, {}
-    with closing(Echo(engine.wire.neighbour, WORLD, 80)):
-        for name, subnet, port in (("weave", "10.32.0.0/12", 8481), ("lane", "10.40.0.0/16", 8482)):
-            gateway = f"{subnet.rpartition('.')[0]}.1"
-            engine.out("network", "create", "-d", "weave", "-o", "expose=true", "--subnet", subnet,
-                       "--gateway", gateway, name)  # fmt: skip
-            web = engine.up("--network", name, "-p", f"{port}:80", "busybox", "httpd", "-f", "-h",
-                            "/www")  # fmt: skip
-            wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:{port}/")
-            seen[name] = engine.out("exec", web, "wget", "-qO-", f"http://{WORLD}/").strip()
-    assert seen == {"weave": wire.HOST, "lane": wire.HOST}
-    assert engine.netkit("fw", "check", check=False).returncode == 0
 
 
 def test_what_the_overlay_s_process_has_set_is_not_netkitd_s_to_remove(engine: Engine) -> None:
