@@ -14,9 +14,12 @@ from netkit.cli.conversation import (
 )
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.forward import forwarding
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 KEYS = text("detach-keys", "Override the key sequence for detaching a container")
 

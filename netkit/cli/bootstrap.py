@@ -6,18 +6,22 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from netkit.cli import progress
 from netkit.cli.commands import command, exactly
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.references import split_tag
-from netkit.cli.session import Session
 from netkit.cli.values import comma_list
 from netkit.client.failure import Exit, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from netkit.cli.session import Session
 
 BLOCK = 1 << 18  # bytes
 BUSYBOX = "busybox"

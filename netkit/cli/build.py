@@ -11,9 +11,12 @@ from netkit.cli.buildcontext import compressed, counted, prepare
 from netkit.cli.commands import command, exactly
 from netkit.cli.flags import Flag, Options, many, switch, text, value
 from netkit.cli.references import parsed
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 REDRAW = 0.1  # seconds between two sizes on a terminal
 

@@ -11,12 +11,15 @@ import secrets
 import stat
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from netkit.cli.cptar import BLOCK, RECORD, entry
 from netkit.client.failure import Failure
 from netkit.patterns import Ignored, ignore_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 DOCKERFILE, IGNORE = "Dockerfile", ".dockerignore"
 LARGEST = 4 << 20  # bytes of a Dockerfile that is read here: the daemon's own bound

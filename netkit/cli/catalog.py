@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from netkit.cli.commands import Entry
 
 RUN = Entry("Create and run a new container from an image", "run:run", common=True)
@@ -56,7 +54,7 @@ PRUNE = Entry("Remove unused data", "prune:system")
 
 
 def _hidden(entry: Entry) -> Entry:
-    return replace(entry, hidden=True)
+    return entry.replaced(hidden=True)
 
 
 CONTAINER = {

@@ -8,9 +8,12 @@ from netkit.cli import table
 from netkit.cli.commands import NONE, at_most, command, exactly
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.ps import FORMAT_HELP
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 TABLE = "table {{.ID}}\t{{.Name}}\t{{.Address}}\t{{.Server}}\t{{.Endpoints}}"
 HEADERS = {

@@ -1,32 +1,41 @@
-"""What a command is: flags, arguments and a function; read docker's way, dispatched by click.
+"""What a command is: flags, arguments and a function; groups of commands; read docker's way.
 
 A path is what a user typed of it, with the program: "netkit net create", "weave launch".
+
+Not by click, of which only the dispatch in this module would be used: it takes 27 ms of CPU time to
+import where an empty Python takes 10.  For the same reason nothing on the way of `netkit ps` and
+`netkit --help` imports dataclasses, typing, contextlib or a module that compiles regular
+expressions; tests/unit/netkit/cli/test_imports.py counts what is imported.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import click
 
 from netkit.cli.flags import Flag, Options, WantsHelp, read
-from netkit.cli.session import Session
 from netkit.client.failure import Exit, Misuse
+from netkit.client.value import Value
 
-Handler = Callable[[Session, Options], int | None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Final
+
+    from netkit.cli.session import Session
+
+    Handler = Callable[[Session, Options], int | None]
 HELP_WIDTH = 100
 NETKIT = "netkit"
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Value):
     """How many arguments a command takes; `most=None` is any number."""
 
-    least: int = 0
-    most: int | None = 0
+    __slots__ = ("least", "most")
+
+    def __init__(self, least: int = 0, most: int | None = 0) -> None:
+        self.least: Final = least
+        self.most: Final = most
 
     def complaint(self, path: str, given: int) -> str:
         """Why `given` arguments are wrong, in one line; empty if they are not."""
@@ -69,41 +78,40 @@ def words_of(path: str) -> str:
     return path.removeprefix(f"{NETKIT} ")
 
 
-class Command(click.Command):
-    """One command; its help line comes from the catalog."""
+class Command:
+    """One command; its name and its help line come from the catalog."""
 
     def __init__(
         self, handler: Handler, usage: str, count: Count, flags: Sequence[Flag], interspersed: bool,
         more: str = "",
     ) -> None:  # fmt: skip
-        super().__init__(handler.__name__, add_help_option=False)
+        self.name, self.help = handler.__name__, ""
         self.handler, self.usage, self.count = handler, usage, count
         self.flags, self.interspersed = tuple(flags), interspersed
         self.more: Callable[[], str] | None = None  # a paragraph of the help, made when asked for
         if more:
             self.more = lambda: more
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def run(self, session: Session, path: str, args: Sequence[str]) -> int:
+        """Read `args`, what follows `path`, and run it: the exit code.  Exit after --help."""
+        return self.handler(session, self.parse(path, args)) or 0
+
+    def parse(self, path: str, args: Sequence[str]) -> Options:
+        """Misuse for what is no flag, and for too few or too many arguments."""
         try:
-            options = read(self.flags, args, ctx.command_path, interspersed=self.interspersed)
+            options = read(self.flags, args, path, interspersed=self.interspersed)
         except WantsHelp:
-            print(self.get_help(ctx))
+            print(self.help_text(path))
             raise Exit(0) from None
-        if why := self.count.complaint(ctx.command_path, len(options.args)):
-            raise Misuse(f"{why}; usage: {self._usage(ctx)}")
-        ctx.params = {"options": options}
-        return []
+        if why := self.count.complaint(path, len(options.args)):
+            raise Misuse(f"{why}; usage: {self._usage(path)}")
+        return options
 
-    def invoke(self, ctx: click.Context) -> int:
-        session = ctx.find_object(Session)
-        assert session is not None, "the root command makes the session"
-        return self.handler(session, ctx.params["options"]) or 0
+    def _usage(self, path: str) -> str:
+        return f"{path} {self.usage}".rstrip()
 
-    def _usage(self, ctx: click.Context) -> str:
-        return f"{ctx.command_path} {self.usage}".rstrip()
-
-    def get_help(self, ctx: click.Context) -> str:
-        parts = [f"Usage:  {self._usage(ctx)}", self.help or ""]
+    def help_text(self, path: str) -> str:
+        parts = [f"Usage:  {self._usage(path)}", self.help]
         shown = [flag for flag in self.flags if not flag.hidden]
         if shown:
             parts.append("Options:\n" + flag_table(shown))
@@ -111,8 +119,8 @@ class Command(click.Command):
             parts.append(self.more())
         from netkit.cli.examples import examples
 
-        if found := examples(words_of(ctx.command_path)):
-            if program_of(ctx.command_path) != NETKIT:  # `weave launch`, not `netkit weave launch`
+        if found := examples(words_of(path)):
+            if program_of(path) != NETKIT:  # `weave launch`, not `netkit weave launch`
                 found = tuple(line.removeprefix(f"{NETKIT} ") for line in found)
             parts.append("\n".join(["Examples:", *(f"  {line}" for line in found)]))
         return "\n\n".join(parts)
@@ -150,87 +158,86 @@ def _default(flag: Flag) -> str:
 
 
 def _wrapped(left: str, help: str, width: int) -> str:
-    import textwrap
+    most = max(30, HELP_WIDTH - width)
+    lines = [help]
+    if len(help) > most:
+        import textwrap
 
-    lines = textwrap.wrap(help, max(30, HELP_WIDTH - width)) or [""]
+        lines = textwrap.wrap(help, most)
     return "\n".join(
         [left.ljust(width) + lines[0], *(" " * width + line for line in lines[1:])]
     ).rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Where a command is to be found: module and attribute, or a group's entries."""
+class Entry(Value):
+    """Where a command is to be found: module and attribute, or a group's entries.
 
-    help: str
-    where: str = ""
-    inside: Mapping[str, Entry] | None = None
-    hidden: bool = False
-    common: bool = False  # listed first
+    Those that are `common` are listed first.
+    """
+
+    __slots__ = ("common", "help", "hidden", "inside", "where")
+
+    def __init__(
+        self, help: str, where: str = "", inside: Mapping[str, Entry] | None = None,
+        hidden: bool = False, common: bool = False,
+    ) -> None:  # fmt: skip
+        self.help: Final = help
+        self.where: Final = where
+        self.inside: Final = inside
+        self.hidden: Final = hidden
+        self.common: Final = common
 
 
-class Group(click.Group):
+class Group:
     """Commands by name; their modules are imported when asked for."""
 
     def __init__(self, name: str, help: str, entries: Mapping[str, Entry]) -> None:
-        super().__init__(name, help=help, add_help_option=False)
-        self.entries = entries
+        self.name, self.help, self.entries = name, help, entries
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.entries)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = self.entries.get(cmd_name)
-        return load(cmd_name, entry) if entry else None
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            options = read((), args, ctx.command_path, interspersed=False)
-        except WantsHelp:
-            options = Options({})
-        ctx.args = list(options.args)
-        return ctx.args
-
-    def invoke(self, ctx: click.Context) -> int:
-        if not ctx.args:
-            print(self.get_help(ctx))
+    def run(self, session: Session, path: str, args: Sequence[str]) -> int:
+        """Run the command that `args` begin with: its exit code.  Without one, print the help."""
+        words = self.parse(session, path, args)
+        if not words:
+            print(self.help_text(path))
             return 0
-        name, *rest = ctx.args
-        found = self.get_command(ctx, name)
-        if found is None:
-            raise self._unknown(ctx, name)
-        with found.make_context(name, rest, parent=ctx) as inner:
-            return int(found.invoke(inner))
+        name, *rest = words
+        entry = self.entries.get(name)
+        if entry is None:
+            raise self._unknown(path, name)
+        return load(name, entry).run(session, f"{path} {name}", rest)
 
-    def _unknown(self, ctx: click.Context, name: str) -> Misuse:
+    def parse(self, session: Session, path: str, args: Sequence[str]) -> tuple[str, ...]:
+        """Return a command's name and what follows it; nothing where the help is wanted."""
+        try:
+            return read((), args, path, interspersed=False).args
+        except WantsHelp:
+            return ()
+
+    def _unknown(self, path: str, name: str) -> Misuse:
         from netkit.cli.absent import INSTEAD
         from netkit.suggestion import hint
 
-        path = ctx.command_path
         words = words_of(f"{path} {name}")
         if words in INSTEAD:
             return Misuse(f"{path} {name}: {INSTEAD[words]}")
         near = hint(name, (known for known, each in self.entries.items() if not each.hidden))
         return Misuse(f"unknown command: {path} {name}{near} (see '{path} --help')")
 
-    def get_help(self, ctx: click.Context) -> str:
-        path = ctx.command_path
+    def help_text(self, path: str) -> str:
         return "\n\n".join(
-            [f"Usage:  {path} COMMAND", self.help or "", "Commands:\n" + listing(self.entries),
+            [f"Usage:  {path} COMMAND", self.help, "Commands:\n" + listing(self.entries),
              f"Run '{path} COMMAND --help' for more information on a command."]
         )  # fmt: skip
 
 
-def load(name: str, entry: Entry) -> click.Command:
+def load(name: str, entry: Entry) -> Command | Group:
     """Import the module of a command; every call gives a command of its own name and help."""
-    import importlib
-
     if entry.inside is not None:
         return Group(name, entry.help, entry.inside)
     module, _, attribute = entry.where.partition(":")
-    found: Any = getattr(
-        importlib.import_module(module if "." in module else f"netkit.cli.{module}"), attribute
-    )
+    path = module if "." in module else f"netkit.cli.{module}"
+    __import__(path)  # as importlib.import_module does, without importing importlib
+    found: Any = getattr(sys.modules[path], attribute)
     assert isinstance(found, Command), f"{entry.where} is no command"
     found.name, found.help = name, entry.help
     return found

@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
-from netkit.cli.flags import Flag
 from netkit.cli.values import STREAMS, SYSCTLS, ULIMITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netkit.cli.flags import Flag
 
 CAPABILITIES = (
     "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN "

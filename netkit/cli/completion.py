@@ -10,7 +10,6 @@ knows only click's own options, and bash parts its words at colons, which names 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from netkit.cli import drivers
@@ -18,9 +17,14 @@ from netkit.cli.app import FLAGS
 from netkit.cli.catalog import ROOT
 from netkit.cli.commands import Command, Entry, command, exactly, load
 from netkit.cli.completing import CHOICE, values
-from netkit.cli.flags import Flag, Options
-from netkit.cli.session import Session
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from netkit.cli.flags import Flag, Options
+    from netkit.cli.session import Session
 
 KINDS = {"LAB": "labs", "CONTAINER": "containers", "IMAGE": "images", "NETWORK": "networks",
          "VOLUME": "volumes", "SRC": "ends", "DST": "ends", "PORT": "services",

@@ -7,19 +7,24 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from netkit.cli import terminal
 from netkit.cli.commands import complain
 from netkit.cli.pump import Pump
-from netkit.client.engine import Engine, Hijacked
 from netkit.client.failure import ENGINE_ERROR, Failure, Refused
-from netkit.client.http import Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from netkit.client.engine import Engine, Hijacked
+    from netkit.client.http import Response
+
+    Resize = Callable[[int, int], bool]  # rows, columns
 
 DETACH_SECONDS = 0.5  # a process whose terminal closed and that still runs so long: we detached
 RESIZE_TRIES = 10  # a process that has just been started may have no terminal yet
-Resize = Callable[[int, int], bool]  # rows, columns
 CTRL = frozenset("abcdefghijklmnopqrstuvwxyz@[\\]^_")
 
 

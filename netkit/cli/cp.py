@@ -9,16 +9,20 @@ import os
 import posixpath
 import stat
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from netkit.cli import human
 from netkit.cli.commands import command, complain, exactly
 from netkit.cli.flags import Options, switch
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Failure, Refused
-from netkit.client.http import Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
+    from netkit.client.http import Response
 
 # Bits of a mode in the API: Go's os.FileMode.
 GO_DIR, GO_SYMLINK = 1 << 31, 1 << 27

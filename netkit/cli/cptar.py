@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLOCK = 1 << 18
 RECORD = tarfile.BLOCKSIZE

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from netkit.cli import mounts, netflags, ports, values
-from netkit.cli.flags import Options
 
-Json = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from netkit.cli.flags import Options
+
+    Json = dict[str, Any]
 
 # flag -> key, where the value goes as it is.
 PLAIN_CONFIG = {"hostname": "Hostname", "domainname": "Domainname", "user": "User",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 
 from netkit.cli import human, images, ps, table, volume
 from netkit.cli.commands import NONE, command
@@ -11,8 +10,13 @@ from netkit.cli.flags import Options, switch, text
 from netkit.cli.goformat import render
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.govalues import Field, Struct
-from netkit.cli.session import Session
-from netkit.client.engine import Json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 TABLE = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
 RAW = (

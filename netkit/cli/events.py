@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from netkit.cli import filters, moments, table
 from netkit.cli.commands import NONE, command
 from netkit.cli.flags import Options, text
 from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
-from netkit.cli.session import Session
-from netkit.client.engine import Json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 
 @command(

@@ -6,9 +6,12 @@ from netkit.cli import createbody, terminal, values
 from netkit.cli.commands import at_least, command
 from netkit.cli.conversation import detach_keys, require_terminal, resizer, talk
 from netkit.cli.flags import Options, many, switch, text
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 
 @command(

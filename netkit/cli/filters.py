@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 
 from netkit.cli import values
-from netkit.cli.flags import Flag, Options, many
+from netkit.cli.flags import many
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.flags import Flag, Options
 
 
 def flag(short: str = "f", help: str = "Filter output based on conditions provided") -> Flag:

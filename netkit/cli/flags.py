@@ -7,30 +7,43 @@ What differs from click's parser and matters to scripts: `-e=X` is the value "X"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar, cast
-
 from netkit.client.failure import ENGINE_ERROR, Misuse
+from netkit.client.value import Value
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Final, TypeVar
+
+    T = TypeVar("T")
+
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flag:
-    """One flag; `parse` turns its text into a value and raises ValueError with the reason."""
+class Flag(Value):
+    """One flag; `parse` turns its text into a value and raises ValueError with the reason.
 
-    name: str
-    help: str = ""
-    short: str = ""
-    kind: str = "string"  # how --help names the value; "bool" takes none
-    parse: Callable[[str], object] = str
-    many: bool = False
-    default: object = None  # of one that was not given
-    hidden: bool = False
-    refused: str = ""  # why there is no such flag here, and what to use instead
+    `kind` is how --help names the value, "bool" takes none; `default` that of one that was not
+    given; `refused` why there is no such flag here, and what to use instead.
+    """
+
+    __slots__ = ("default", "help", "hidden", "kind", "many", "name", "parse", "refused", "short")
+
+    def __init__(
+        self, *, name: str, help: str = "", short: str = "", kind: str = "string",
+        parse: Callable[[str], object] = str, many: bool = False, default: object = None,
+        hidden: bool = False, refused: str = "",
+    ) -> None:  # fmt: skip
+        self.name: Final = name
+        self.help: Final = help
+        self.short: Final = short
+        self.kind: Final = kind
+        self.parse: Final = parse
+        self.many: Final = many
+        self.default: Final = default
+        self.hidden: Final = hidden
+        self.refused: Final = refused
 
     @property
     def title(self) -> str:
@@ -74,19 +87,26 @@ def alias(flag: Flag, name: str) -> Flag:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Alias:
-    of: str
+class _Alias(Value):
+    __slots__ = ("of",)
+
+    def __init__(self, of: str) -> None:
+        self.of: Final = of
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The flags given to one command, and its arguments."""
+class Options(Value):
+    """The flags given to one command, and its arguments; `path` as typed: "netkit container ls"."""
 
-    values: Mapping[str, object]
-    args: tuple[str, ...] = ()
-    given: frozenset[str] = field(default_factory=frozenset)
-    path: str = "netkit"  # as typed: "netkit container ls"
+    __slots__ = ("args", "given", "path", "values")
+
+    def __init__(
+        self, values: Mapping[str, object], args: tuple[str, ...] = (),
+        given: frozenset[str] = frozenset(), path: str = "netkit",
+    ) -> None:  # fmt: skip
+        self.values: Final = values
+        self.args: Final = args
+        self.given: Final = given
+        self.path: Final = path
 
     def flag(self, name: str) -> bool:
         return bool(self.values[name])
@@ -108,7 +128,7 @@ class Options:
 
     def all(self, name: str, kind: type[T]) -> list[T]:
         """Every value of a flag that may be repeated."""
-        found = cast("Sequence[object]", self.values[name] or ())
+        found: Any = self.values[name] or ()
         return [each for each in found if isinstance(each, kind)]
 
 
@@ -210,7 +230,7 @@ class _Reader:
             ) from None
         name = flag.default.of if isinstance(flag.default, _Alias) else flag.name
         if flag.many:
-            before = cast("tuple[object, ...]", self.found[name])
+            before: Any = self.found[name]
             more = parsed if isinstance(parsed, tuple) else (parsed,)
             self.found[name] = (*before, *more)
         else:

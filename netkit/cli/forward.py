@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 
-from netkit.client.engine import Engine
 from netkit.client.failure import Exit, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from netkit.client.engine import Engine
 
 # Not WINCH, which is about our terminal; not what the kernel sends for faults of our own.
 FORWARDED = (

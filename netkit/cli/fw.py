@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from netkit.cli import table
 from netkit.cli.commands import NONE, at_least, at_most, between, command, complain
 from netkit.cli.ends import EXPLAINED, USAGE, coloured
 from netkit.cli.flags import Flag, Options, many, switch, text
 from netkit.cli.fwtext import ANYWHERE, port_of, source_of
 from netkit.cli.ps import FORMAT_HELP, table_format
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Failure, Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 TABLE = "table {{.ID}}\t{{.Verdict}}\t{{.Source}}\t{{.To}}\t{{.Port}}\t{{.Status}}"
 HEADERS = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-from netkit.client.engine import Json
+    from netkit.client.engine import Json
 
 LABEL = 12  # columns
 MOST = 10  # rules of other tools

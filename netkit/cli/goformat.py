@@ -6,24 +6,26 @@ when asked for.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-
-from netkit.cli.gofunctions import FUNCTIONS, Function
+from netkit.cli.gofunctions import FUNCTIONS
 from netkit.cli.gotemplate import (
     Block,
     Const,
     Name,
-    Node,
-    Operand,
     Path,
     Pipe,
     TemplateError,
     Text,
     parse,
 )
-from netkit.cli.gotypes import typed
 from netkit.cli.govalues import NIL, Row, Struct, show, truth
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Mapping, Sequence
+
+    from netkit.cli.gofunctions import Function
+    from netkit.cli.gotemplate import Node, Operand
 
 # Objects whose keys are the user's: a key that is not there is no mistake in the template.
 USERS_MAPS = frozenset({
@@ -38,7 +40,7 @@ GO_WORDS = {
     "Api": "API", "Cpu": "CPU", "Cpus": "CPUs", "Dns": "DNS", "Http": "HTTP", "Https": "HTTPS",
     "Id": "ID", "Ip": "IP",
 }  # fmt: skip
-_WORD = re.compile("[A-Z][a-z]+")
+_WORD = "[A-Z][a-z]+"
 
 
 class _NoField(Exception):
@@ -60,6 +62,8 @@ class Template:
 
     def inspect(self, kind: str, found: object) -> str:
         """As docker: of Go's structure `kind`, or, where that has no such field, of the JSON."""
+        from netkit.cli.gotypes import typed
+
         try:
             return self.render(typed(kind, found))
         except TemplateError:
@@ -198,7 +202,9 @@ def _entry(found: Mapping[str, object], name: str, *, users: bool) -> object:
         return found[name]
     if users:
         return None
-    keys = [key for key in found if _WORD.sub(_go_word, key) == name]
+    import re
+
+    keys = [key for key in found if re.sub(_WORD, _go_word, key) == name]
     if not keys:
         raise _NoField(f'map has no entry for key "{name}"')
     return found[keys[0]]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
-from urllib.parse import quote_plus
 
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.govalues import show, to_json, truth
 
-Function = Callable[..., object]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Mapping
+
+    Function = Callable[..., object]
 
 
 def _join(items: object, separator: str) -> str:
@@ -47,7 +49,21 @@ def _length(value: object) -> int:
     return len(str(value).encode())
 
 
+def _title(text: object) -> str:
+    import re
+
+    return re.sub(r"\b[a-z]", lambda match: match[0].upper(), str(text))
+
+
+def _urlquery(value: object) -> str:
+    from urllib.parse import quote_plus
+
+    return quote_plus(show(value))
+
+
 def _printf(form: str, *args: object) -> str:
+    import re
+
     given = iter(args)
 
     def one(match: re.Match[str]) -> str:
@@ -112,7 +128,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "json": to_json,
     "join": _join,
     "split": lambda text, separator: str(text).split(separator),
-    "title": lambda text: re.sub(r"\b[a-z]", lambda m: m[0].upper(), str(text)),
+    "title": _title,
     "lower": lambda text: str(text).lower(),
     "upper": lambda text: str(text).upper(),
     "pad": lambda text, before, after: " " * before + text + " " * after if text else text,
@@ -124,7 +140,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "printf": _printf,
     "html": lambda value: show(value).translate(_HTML),
     "js": lambda value: show(value).translate(_SCRIPT),
-    "urlquery": lambda value: quote_plus(show(value)),
+    "urlquery": _urlquery,
     "slice": _slice,
     "and": _and,
     "or": _or,

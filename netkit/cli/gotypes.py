@@ -8,10 +8,13 @@ and its type, a string if none is said.  `+TYPE` is an embedded structure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cache
 
 from netkit.cli.govalues import NIL, Duration, Field, NilList, NilMap, Struct, Time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SORTED = frozenset({"ServiceConfig", "IndexInfo"})  # docker makes maps of them for JSON
 
@@ -159,14 +162,14 @@ TYPES: Mapping[str, str] = {
     "ContainerdNamespaces": "Containers Plugins",
 }
 
-_FIELD = re.compile(r"(\+?)(\w*)(?:=([^?:]+))?(\??)(?::(\S+))?")
+_FIELD = r"(\+?)(\w*)(?:=([^?:]+))?(\??)(?::(\S+))?"
 
 
 @cache
 def _fields(kind: str) -> tuple[Field, ...]:
     found = []
     for word in TYPES[kind].split():
-        match = _FIELD.fullmatch(word)
+        match = re.fullmatch(_FIELD, word)
         assert match is not None, word
         plus, name, key, empty, of = match.groups()
         found.append(Field(name, key or name, bool(empty), of or "string", bool(plus)))

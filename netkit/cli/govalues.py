@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
 
 from netkit.cli.human import go_time
+from netkit.client.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Final
 
 NO_VALUE, NIL_TEXT = "<no value>", "<nil>"
 SECOND = 10**9  # nanoseconds
 
 
-@runtime_checkable
-class Row(Protocol):
+class Row:
     """One line of a listing: values that are computed when asked for."""
 
-    def names(self) -> Sequence[str]: ...
+    __slots__ = ()
+
+    def names(self) -> Sequence[str]:
+        raise NotImplementedError
 
     def field(self, name: str, args: Sequence[object]) -> object:
         """KeyError when there is no such field."""
-        ...
+        raise NotImplementedError
 
 
 class Nil:
@@ -53,27 +58,36 @@ class Time(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    name: str
-    key: str  # in JSON; "-" is left out
-    omit: bool  # left out of JSON when empty
-    of: str  # its type
-    embedded: bool
+class Field(Value):
+    """A field of the type `of`: `key` in JSON, "-" is left out; with `omit` also what is empty."""
+
+    __slots__ = ("embedded", "key", "name", "of", "omit")
+
+    def __init__(self, name: str, key: str, omit: bool, of: str, embedded: bool) -> None:
+        self.name: Final = name
+        self.key: Final = key
+        self.omit: Final = omit
+        self.of: Final = of
+        self.embedded: Final = embedded
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(Value):
     """A structure with all its fields.
 
     There are no pointers but NIL: what one points to stands for it.  Go prints the address of one
-    within a structure, and takes one to 0 or false for true; netkit prints the value.
+    within a structure, and takes one to 0 or false for true; netkit prints the value.  `by_key`:
+    JSON has its fields sorted.
     """
 
-    kind: str
-    fields: tuple[Field, ...]
-    values: tuple[object, ...]
-    by_key: bool  # JSON has its fields sorted
+    __slots__ = ("by_key", "fields", "kind", "values")
+
+    def __init__(
+        self, kind: str, fields: tuple[Field, ...], values: tuple[object, ...], by_key: bool
+    ) -> None:
+        self.kind: Final = kind
+        self.fields: Final = fields
+        self.values: Final = values
+        self.by_key: Final = by_key
 
     def get(self, name: str) -> object:
         """The field `name`, also one of an embedded structure; KeyError if there is none."""
@@ -225,5 +239,7 @@ def _plain(value: object) -> object:
         case list():
             return [_plain(each) for each in value]
         case Time():
+            import re
+
             return re.sub(r"\.?0+(?=Z$)", "", value) if "." in value else value
     return value

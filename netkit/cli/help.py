@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from netkit.cli.catalog import ROOT
 from netkit.cli.commands import Count, command, program_of
-from netkit.cli.flags import Options
-from netkit.cli.session import Session
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.flags import Options
+    from netkit.cli.session import Session
 
 
 @command("[COMMAND...]", Count(0, 2))

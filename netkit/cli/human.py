@@ -137,8 +137,10 @@ def ansi_date(text: str) -> str:
     from datetime import datetime
 
     try:
-        found = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+        found = datetime.fromisoformat(text[:19])
     except ValueError:
+        return text
+    if found.isoformat() != text[:19]:  # another of ISO 8601's ways
         return text
     return f"{found:%a %b} {found.day:2d} {found:%H:%M:%S %Y}"
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 from netkit.cli import filters, human, table
 from netkit.cli.commands import Count, at_least, at_most, command, complain, exactly
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.ps import FORMAT_HELP, table_format
 from netkit.cli.references import full_name, is_id, parsed
-from netkit.cli.session import Session
 from netkit.cli.values import comma_list
-from netkit.client.engine import Json
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 NONE_TAG = "<none>"
 TABLE = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"

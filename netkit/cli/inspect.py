@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from netkit.cli import table
 from netkit.cli.commands import at_least, command, complain
@@ -15,8 +13,14 @@ from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.gotypes import typed
 from netkit.cli.govalues import marshalled
-from netkit.cli.session import Session
 from netkit.client.failure import Failure, Misuse, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from netkit.cli.session import Session
 
 FORMAT = text("format", "Format output using a custom template: 'json' or a Go TEMPLATE", short="f")
 SIZE = switch("size", "Display total file sizes if the type is container", short="s")

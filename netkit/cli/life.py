@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-
 from netkit.cli import createbody, createflags, values
 from netkit.cli.commands import at_least, command, complain, exactly
 from netkit.cli.flags import Options, alias, switch, text, value
-from netkit.cli.session import Session
 from netkit.client.failure import Failure, Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from netkit.cli.session import Session
+
+    Action = Callable[[str], str | None]  # a name to what is printed for it
 
 CONTAINERS = "CONTAINER [CONTAINER...]"
 PARALLEL = 16  # calls at a time for many names
@@ -17,7 +22,6 @@ TIMEOUT = value(
     "timeout", "int", values.integer, "Seconds to wait before killing the container", short="t"
 )
 TIME = alias(TIMEOUT, "time")
-Action = Callable[[str], str | None]  # a name to what is printed for it
 
 
 def each(session: Session, names: Sequence[str], action: Action) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from netkit.cli.commands import complain
 from netkit.cli.references import HUB, full_name
 from netkit.client.credentials import HUB_KEY, Credentials, DockerConfig, Unusable, key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def docker_config() -> DockerConfig:

@@ -6,9 +6,12 @@ from netkit.cli import human, moments, table, terminal
 from netkit.cli.commands import Count, at_least, command, exactly
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.pump import Frames, write
-from netkit.cli.session import Session
 from netkit.cli.values import unsigned
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
 
 KINDS = {0: "C", 1: "A", 2: "D"}
 TOP_WIDTH = 20

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import Any
 
 from netkit.cli.values import csv_fields, size
 
-Json = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
+
 MODES = frozenset("rwm")
 SWITCHES = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
 RECURSIVE = {

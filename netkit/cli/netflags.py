@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from netkit.cli.flags import Options
 from netkit.cli.values import address, csv_fields, mac
 
-Json = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from netkit.cli.flags import Options
+
+    Json = dict[str, Any]
+
 BUILT_IN = ("bridge", "host", "none", "default")
 ADDRESSES = "netkit.addresses"  # the driver option with an endpoint's addresses
 # No name of a network has a colon; "container:..." is none.

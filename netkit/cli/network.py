@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
 from netkit.cli import filters, human, netflags, removing, table, values
 from netkit.cli.commands import NONE, at_least, command, complain, exactly
 from netkit.cli.flags import Options, many, switch, text, value
 from netkit.cli.ps import FORMAT_HELP, table_format
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 RAW = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 TABLE = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"

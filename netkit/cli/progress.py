@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 
-from netkit.client.engine import Json
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from netkit.client.engine import Json
 
 
 def show(messages: Iterable[Json], *, quiet: bool = False, fd: int = 1) -> None:

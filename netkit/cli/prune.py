@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from netkit.cli import filters, human, values
 from netkit.cli.commands import NONE, command
 from netkit.cli.flags import Flag, Options, switch, value
-from netkit.cli.session import Session
 from netkit.client.failure import Failure, Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netkit.cli.session import Session
 
 FORCE = switch("force", "Do not prompt for confirmation", short="f")
 FILTER = filters.flag("", 'Provide filter values (e.g. "until=<timestamp>")')

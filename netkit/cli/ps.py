@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from netkit.cli import filters, human, table, values
 from netkit.cli.commands import NONE, command, complain
-from netkit.cli.flags import Options, switch, text, value
+from netkit.cli.flags import switch, text, value
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.govalues import NIL
-from netkit.cli.session import Session
-from netkit.client.engine import Json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from netkit.cli.flags import Options
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 FORMAT_HELP = "Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE"
 TABLE = (
@@ -163,10 +167,11 @@ def _order(port: Json) -> tuple[int, tuple[int, ...], int, str]:
 def _ip_order(text: str) -> tuple[int, ...]:
     if not text:
         return ()
-    from ipaddress import ip_address
+    from socket import AF_INET, AF_INET6, inet_pton
 
-    address = ip_address(text)
-    return (address.version, int(address))
+    if ":" in text:
+        return (6, *inet_pton(AF_INET6, text.partition("%")[0]))
+    return (4, *inet_pton(AF_INET, text))
 
 
 def _host(ip: str) -> str:

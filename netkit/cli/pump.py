@@ -13,8 +13,11 @@ import select
 import socket
 from contextlib import suppress
 
-from netkit.client.engine import Hijacked
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.client.engine import Hijacked
 
 BLOCK = 65536
 HEAD = 8  # bytes of a frame's head: stream, three zeros, length (big endian)

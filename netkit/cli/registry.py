@@ -6,18 +6,22 @@ import base64
 import getpass
 import json
 import sys
-from typing import Any
 
 from netkit.cli import filters, human, logins, progress, table
 from netkit.cli.commands import at_most, command, complain, exactly
 from netkit.cli.flags import Flag, Options, switch, text, value
 from netkit.cli.ps import FORMAT_HELP
 from netkit.cli.references import full_name, parsed
-from netkit.cli.session import Session
 from netkit.cli.values import integer
 from netkit.client.credentials import Credentials, Unusable, hostname, key
-from netkit.client.engine import Json
 from netkit.client.failure import Failure, Misuse, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 SEARCH = "table {{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}"
 SEARCH_HEADERS = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from netkit.cli.commands import complain
 from netkit.client.failure import Failure, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 def each(names: Iterable[str], remove: Callable[[str], object], *, absent: bool) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
 
 from netkit.cli import createbody, createflags, logins, progress, terminal
@@ -17,12 +16,17 @@ from netkit.cli.conversation import (
     resizer,
     talk,
 )
-from netkit.cli.flags import Options
 from netkit.cli.forward import forwarding
 from netkit.cli.references import full_name, is_id, parsed, split_tag, with_tag
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import ENGINE_ERROR, NOT_EXECUTABLE, NOT_FOUND, Failure, Misuse, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netkit.cli.flags import Options
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 PULLS = ("always", "missing", "never")
 

@@ -5,23 +5,34 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
 
 from netkit.client.endpoint import DEFAULT_HOST, Endpoint, parse_host
-from netkit.client.engine import Engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.client.engine import Engine
 
 
-@dataclass
 class Session:
     """One run of `netkit`; the daemon is asked for only when a command needs it."""
 
-    endpoint: Endpoint = field(default_factory=lambda: parse_host(DEFAULT_HOST, None))
-    debug: bool = False
+    def __init__(self, endpoint: Endpoint | None = None, debug: bool = False) -> None:
+        self.endpoint = endpoint or parse_host(DEFAULT_HOST, None)
+        self.debug = debug
+        self._engine: Engine | None = None
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
-        return Engine(self.endpoint)
+        if self._engine is None:
+            from netkit.client.engine import Engine
+
+            self._engine = Engine(self.endpoint)
+        return self._engine
+
+    def close(self) -> None:
+        """Close connections to the daemon, if there are any."""
+        if self._engine is not None:
+            self._engine.close()
 
     @property
     def now(self) -> float:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from netkit.cli import human, table
 from netkit.cli.commands import Count, command
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.ps import FORMAT_HELP
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 TABLE = (
     "table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}"

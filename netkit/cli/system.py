@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import sys
-from collections.abc import Sequence
 
 from netkit import __version__
 from netkit.cli import human, table
 from netkit.cli.commands import NONE, command, complain
-from netkit.cli.flags import Options, text
+from netkit.cli.flags import text
 from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
-from netkit.cli.session import Session
-from netkit.client.engine import NEWEST, Json
+from netkit.client.engine import NEWEST
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netkit.cli.flags import Options
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 FORMAT = text("format", "Format output using a custom template: 'json' or a Go TEMPLATE", short="f")
 VERSION_WIDTH = 20
@@ -45,16 +51,17 @@ def version(session: Session, options: Options) -> int:
 
 def _client(api: str) -> Json:
     """With docker's keys; what compiled a Go program is the interpreter here, as of the daemon."""
+    python = sys.version.partition(" ")[0]
     return {
         "Version": __version__, "ApiVersion": api, "DefaultAPIVersion": api, "GitCommit": "",
-        "GoVersion": f"python{platform.python_version()}", "Os": "linux", "Arch": _machine(),
-        "Context": "default", "PythonVersion": platform.python_version(),
+        "GoVersion": f"python{python}", "Os": "linux", "Arch": _machine(),
+        "Context": "default", "PythonVersion": python,
     }  # fmt: skip
 
 
 def _machine() -> str:
     """As Go and OCI name it."""
-    name = platform.machine()
+    name = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(name, name)
 
 

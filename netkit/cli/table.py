@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from netkit.cli.flags import Options
 from netkit.cli.goformat import Template
-from netkit.cli.gofunctions import Function
 from netkit.cli.gotemplate import TemplateError
+from netkit.cli.govalues import Row
 from netkit.client.failure import Failure, Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from netkit.cli.flags import Options
+    from netkit.cli.gofunctions import Function
+
+    Style = Callable[[str, str], str]  # column's header, cell as it is printed
 
 TEMPLATE_ERROR = 64  # the exit code of commands that take a template for one thing
 LEAST_WIDTH, PADDING = 10, 3
-Style = Callable[[str, str], str]  # column's header, cell as it is printed
 BOLD, GREEN, RED, YELLOW, RESET = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 # In the line of headers a function leaves its column's name alone.
@@ -24,12 +29,17 @@ HEADER_FUNCTIONS: Mapping[str, Function] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Row):
     """A row whose fields are computed when asked for; `methods` take arguments."""
 
-    fields: Mapping[str, Callable[[], object]]
-    methods: Mapping[str, Callable[..., object]]
+    __slots__ = ("fields", "methods")
+
+    def __init__(
+        self,
+        fields: Mapping[str, Callable[[], object]],
+        methods: Mapping[str, Callable[..., object]],
+    ) -> None:
+        self.fields, self.methods = fields, methods
 
     def names(self) -> Sequence[str]:
         return sorted(self.fields)
@@ -46,7 +56,7 @@ def line(fields: Mapping[str, Callable[[], object]], **methods: Callable[..., ob
     return Line(fields, methods)
 
 
-class _Headers:
+class _Headers(Row):
     """The row of column names."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 import tarfile
-from collections.abc import Iterator
-from typing import BinaryIO
 
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
 
 BLOCK = tarfile.BLOCKSIZE
 PIECE = 1 << 18

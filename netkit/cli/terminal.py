@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import termios
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from netkit.client.failure import Exit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

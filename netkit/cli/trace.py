@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 import msgspec
 
@@ -11,7 +10,6 @@ from netkit.cli import table
 from netkit.cli.commands import between, command, complain
 from netkit.cli.ends import TRACED, USAGE, coloured
 from netkit.cli.flags import Options, many, text, value
-from netkit.cli.session import Session
 from netkit.cli.values import unsigned
 from netkit.client.endpoint import parse_host
 from netkit.client.engine import Engine
@@ -21,6 +19,12 @@ from netkit.diagnose.trace.join import LARGEST, Asked, question, trace
 from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.diagnose.trace.words import text as shown
 from netkit.errors import InvalidSpec, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from netkit.cli.session import Session
 
 HERE = "here"
 VIA = "NETKIT_VIA"

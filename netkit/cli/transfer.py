@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
 
 from netkit.cli import progress
 from netkit.cli.commands import Count, at_least, command, exactly
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.images import platform_json
 from netkit.cli.references import parsed
-from netkit.cli.session import Session
 from netkit.cli.terminal import STDOUT
 from netkit.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+    from netkit.cli.session import Session
 
 BLOCK = 1 << 18
 

@@ -7,8 +7,10 @@ CPUs units of 1e-9.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from ipaddress import ip_address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 BINARY = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 NANOSECONDS = {
@@ -147,6 +149,8 @@ def attach(text: str) -> str:
 
 def extra_host(text: str) -> str:
     """ "name:ip", "name=ip" or "name=[ip6]" as "name:ip"; `host-gateway` is the daemon's."""
+    from ipaddress import ip_address
+
     at = text.find("=") if "=" in text else text.find(":")
     name, address = text[:at], text[at + 1 :]
     if at <= 0 or not address:
@@ -163,6 +167,8 @@ def extra_host(text: str) -> str:
 
 
 def address(text: str) -> str:
+    from ipaddress import ip_address
+
     try:
         return str(ip_address(text.strip()))
     except ValueError:

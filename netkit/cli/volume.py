@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from netkit.cli import filters, human, removing, table, values
 from netkit.cli.commands import NONE, at_least, at_most, command
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.ps import FORMAT_HELP, table_format
-from netkit.cli.session import Session
-from netkit.client.engine import Json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 TABLE = "table {{.Driver}}\t{{.Name}}"
 HEADERS = {

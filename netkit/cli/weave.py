@@ -7,8 +7,11 @@ import os
 from netkit.cli import weaveflags
 from netkit.cli.commands import NONE, Count, at_least, command, complain
 from netkit.cli.flags import Options, switch
-from netkit.cli.session import Session
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
 
 OPEN = (
     "WARNING: without a password, any host that reaches this one can join the overlay, and data is"

@@ -7,8 +7,11 @@ they are told from other words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from ipaddress import ip_address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ADDRESSES = "ADDR is A.B.C.D/LEN, or net:A.B.C.D/LEN or net:default for any of that subnet."
 # With a length; of IPv6 only what no reference of an image looks like ("abc:5000/64").

@@ -8,16 +8,20 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from netkit.cli.commands import complain
 from netkit.cli.flags import Flag, Options, alias, many, switch, text, value
 from netkit.cli.values import comma_list, unsigned
 from netkit.client.failure import ENGINE_ERROR, Failure, Misuse
 
-Json = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    Json = dict[str, Any]
+
 DOMAIN = "weave.local"
 HIGHEST_PORT = HIGHEST_MTU = 65535
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from netkit.cli.commands import Count, at_least, command, complain
 from netkit.cli.flags import Options, many, switch
-from netkit.cli.session import Session
 from netkit.cli.weaveaddresses import ADDRESSES, without_lengths
 from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, WITHOUT_DNS, note
-from netkit.client.engine import Json
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 NAMES = many("name", "Name of these addresses on the overlay", short="h")
 
@@ -18,7 +19,7 @@ NAMES = many("name", "Name of these addresses on the overlay", short="h")
 @command(
     "[OPTIONS] [ADDR...] CONTAINER", at_least(1),
     WITHOUT_DNS,
-    *(replace(switch(name), hidden=True) for name in CONTAINERS_WITHOUT_EFFECT),
+    *(switch(name).replaced(hidden=True) for name in CONTAINERS_WITHOUT_EFFECT),
     more=ADDRESSES,
 )  # fmt: skip
 def attach(session: Session, options: Options) -> None:

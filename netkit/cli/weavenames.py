@@ -5,10 +5,13 @@ from __future__ import annotations
 from netkit.cli.commands import Count, command, exactly
 from netkit.cli.flags import Options, text
 from netkit.cli.human import printable
-from netkit.cli.session import Session
 from netkit.cli.weaveaddresses import is_ip
-from netkit.client.engine import Json
 from netkit.client.failure import Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 FLAGS = (
     text("name", "The name, in weave.local; of a container by default its own", short="h"),

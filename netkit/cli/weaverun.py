@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
-import click
-
 from netkit.cli import createflags
 from netkit.cli.commands import Command, at_least
 from netkit.cli.flags import Flag, Options, switch
 from netkit.cli.run import created, exit_codes_of_run, request_body
-from netkit.cli.session import Session
 from netkit.cli.weaveaddresses import ADDRESSES, looks_like_one
 from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, DOMAIN, WITHOUT_DNS, note
 from netkit.cli.weavestatus import required
-from netkit.client.engine import Json
 from netkit.client.failure import ENGINE_ERROR, Failure, Misuse, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 NETWORK = "weave"
 INTERFACE = "ethwe"  # in the container, as weave has it
@@ -27,7 +27,7 @@ ADDRESS = "address"  # of Options: the leading ADDR...
 FLAGS: tuple[Flag, ...] = (
     *createflags.RUN,
     WITHOUT_DNS,
-    *(replace(switch(name), hidden=True) for name in CONTAINERS_WITHOUT_EFFECT),
+    *(switch(name).replaced(hidden=True) for name in CONTAINERS_WITHOUT_EFFECT),
 )
 OWN = {*CONTAINERS_WITHOUT_EFFECT, WITHOUT_DNS.name}
 MORE = (
@@ -40,15 +40,12 @@ MORE = (
 class _Run(Command):
     """Takes the addresses out before the flags of `run` are read."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse(self, path: str, args: Sequence[str]) -> Options:
         addresses, rest = split(args)
-        super().parse_args(ctx, rest)
-        options = ctx.params["options"]
+        options = super().parse(path, rest)
         if looks_like_one(image := options.args[0]):
             raise Misuse(f"{image}: addresses are given before options of docker run", ENGINE_ERROR)
-        values = {**options.values, ADDRESS: tuple(addresses)}
-        ctx.params["options"] = replace(options, values=values)
-        return []
+        return options.replaced(values={**options.values, ADDRESS: tuple(addresses)})
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -96,7 +93,7 @@ def on_overlay(options: Options) -> Json:
     aliases: list[str] = []
     if not options.values["network"]:  # else they are of the first of these, as docker has it
         aliases = options.texts("network-alias")
-        options = replace(options, values={**options.values, "network-alias": ()})
+        options = options.replaced(values={**options.values, "network-alias": ()})
     body = request_body(options)
     body |= dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False)
     host, networks = body["HostConfig"], body["NetworkingConfig"]["EndpointsConfig"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 
 from netkit.cli import table, weavetext
 from netkit.cli.commands import NONE, Count, at_most, command, complain
 from netkit.cli.flags import Options, text
 from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
-from netkit.cli.session import Session
-from netkit.client.engine import Json
 from netkit.client.failure import Failure, Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from netkit.cli.session import Session
+    from netkit.client.engine import Json
 
 ABSENT = "the weave overlay is not running on this host: netkit weave launch"
 STOPPED = "the weave overlay was launched on this host, and does not run: see netkitd's log"

@@ -6,12 +6,16 @@ Takes plugins/weave/status.py as JSON: the "Status" of GET /netkit/weave, "overl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from netkit.cli import human
 
-Json = Mapping[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    Json = Mapping[str, Any]
+
 SHOWN = 12  # digits of an id
 DOMAIN = "weave.local."
 ESTABLISHED = "established"

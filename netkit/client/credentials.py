@@ -15,7 +15,10 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HUB = "docker.io"
 HUB_KEY = "https://index.docker.io/v1/"  # Docker's key for it

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from netkit.client.failure import Failure, Unreachable
+from netkit.client.value import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netkit.client.secure import SecureSocket  # imports ssl, which costs time
+    import socket
+    from collections.abc import Mapping
+    from typing import Final
+
+    from netkit.client.secure import SecureSocket
 
 DEFAULT_HOST = "unix:///run/netkit/netkit.sock"
 PORT, TLS_PORT = 2375, 2376
@@ -19,25 +21,33 @@ CONNECT_SECONDS = 20.0
 MAX_SOCKET_PATH = 107  # bytes; sockaddr_un
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+class Tls(Value):
     """Files in PEM; `verify` checks the daemon's certificate against `ca` and its name."""
 
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-    verify: bool = True
+    __slots__ = ("ca", "cert", "key", "verify")
+
+    def __init__(
+        self, *, ca: str = "", cert: str = "", key: str = "", verify: bool = True
+    ) -> None:
+        self.ca: Final = ca
+        self.cert: Final = cert
+        self.key: Final = key
+        self.verify: Final = verify
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(Value):
     """`path` for a unix socket, else `host` and `port`; `text` as the user would write it."""
 
-    text: str
-    path: str = ""
-    host: str = ""
-    port: int = 0
-    tls: Tls | None = None
+    __slots__ = ("host", "path", "port", "text", "tls")
+
+    def __init__(
+        self, *, text: str, path: str = "", host: str = "", port: int = 0, tls: Tls | None = None
+    ) -> None:
+        self.text: Final = text
+        self.path: Final = path
+        self.host: Final = host
+        self.port: Final = port
+        self.tls: Final = tls
 
     def connect(self) -> socket.socket | SecureSocket:
         """Return a connected socket.  Unreachable has the reason, and what to do."""
@@ -49,6 +59,8 @@ class Endpoint:
             ) from error
 
     def _open(self) -> socket.socket | SecureSocket:
+        import socket  # 5 ms, which --help and what is refused here do not need
+
         if self.path:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from netkit.client import http
-from netkit.client.endpoint import Endpoint
 from netkit.client.failure import Failure, Refused, Unreachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from netkit.client.endpoint import Endpoint
+
+    Query = Mapping[str, object]
+    Json = dict[str, Any]
 
 NEWEST = (1, 51)
 OLDEST = (1, 24)
 _NAMED = {"containers": "container", "networks": "network", "volumes": "volume", "exec": "exec"}
 _WANTS_TLS = "Client sent an HTTP request to an HTTPS server"  # Go's words
-Query = Mapping[str, object]
-Json = dict[str, Any]
 
 
 class Engine:

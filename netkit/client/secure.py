@@ -9,9 +9,12 @@ TLS works on memory, so that close_notify is only written (RFC 8446, 6.1):
 
 from __future__ import annotations
 
-import socket
 import ssl
 from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 BLOCK = 65536
 

@@ -29,6 +29,13 @@ IMAGE = "sha256:" + "a1b2c3d4e5f60718" * 4
 NETWORK = "11112222333344445555666677778888" * 2
 HOUR, DAY = 3600, 86400
 FIXED = "2024-05-30T12:07:14.123456789Z"
+VERSION = {
+    "Platform": {"Name": "fake"}, "Version": "28.0.0", "ApiVersion": "1.51",
+    "Components": [
+        {"Name": "Engine", "Version": "28.0.0",
+         "Details": {"ApiVersion": "1.51", "MinAPIVersion": "1.24", "BuildTime": FIXED}},
+    ],
+}  # fmt: skip
 
 
 @dataclass
@@ -364,6 +371,7 @@ def _json(value: Any, status: int = 200) -> tuple[int, str, bytes]:
 def _get(path: str, query: dict[str, list[str]], now: float) -> Any:
     fixed: dict[str, Any] = {
         "/containers/json": containers(now), "/images/json": images(now),
+        "/version": VERSION,
         "/networks": [network("net10"), network(), network("net2"), network("host", "host")],
         "/system/df": DF_BASE | {"Images": [i | {"SharedSize": 0} for i in images(now)],
                                  "Containers": containers(now)},
