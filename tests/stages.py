@@ -80,8 +80,10 @@ class Runner:
                 fetch.start()
         try:
             while waiting or turn:
-                while waiting and sum(not run.ended() for run in turn) < self._jobs:
+                busy = sum([not run.ended() for run in turn])  # which notes when they ended
+                while waiting and busy < self._jobs:
                     turn.append(self._start(waiting.pop(0)))
+                    busy += 1
                 time.sleep(POLL_SECONDS)
                 while turn and self._report(turn[0]):
                     turn.pop(0)
