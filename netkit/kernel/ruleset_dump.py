@@ -12,8 +12,13 @@ from typing import Any
 
 from netkit.errors import KernelError
 from netkit.kernel import netns
+from netkit.kernel.iptables import nft_compat
 from netkit.kernel.iptables.tools import SBIN, TABLES, TIMEOUT, legacy_tables
+from netkit.kernel.netlink.codec import Netlink, Request, attributes
 
+GETTABLE = nft_compat.SUBSYSTEM | 1
+TABLE_NAME = 1
+FAMILY_NAMES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 FAMILIES = frozenset({"ip", "inet"})
 INCOMPATIBLE = re.compile(  # nothing is listed, or base chains of other names are not
     r"^# Table `(\w+)' (?:is incompatible|contains incompatible base-chains)", re.MULTILINE
@@ -32,17 +37,18 @@ class Listing:
 
 
 def listing(home: str) -> Listing:
-    """List all; creates no table.  KernelError if a tool is missing or fails."""
-    saved = [("iptables-nft", _printed(home, "iptables-nft-save"))]
+    """List all; creates no table.  KernelError if a tool that is needed is missing or fails."""
+    tables = _tables(home)
+    shared = any(family == "ip" and name in TABLES for family, name in tables)
+    saved = [("iptables-nft", _printed(home, "iptables-nft-save") if shared else "")]
     if legacy_tables(home, 4):
         saved.append(("iptables-legacy", _printed(home, "iptables-legacy-save")))
     # Rules that nft added in its own form: iptables lists nothing of such a table.
     unread = set(INCOMPATIBLE.findall(saved[0][1]))
-    tables = [t["table"] for t in _json(home, "list", "tables") if "table" in t]
     native: list[tuple[str, str]] = []
     bridged: list[object] = []
     without_set: set[tuple[str, str, int]] = set()
-    for family, name in ((t["family"], t["name"]) for t in tables):
+    for family, name in tables:
         which = ("list", "table", family, name)
         if family in BELOW:
             bridged += _json(home, *which)
@@ -58,6 +64,20 @@ def listing(home: str) -> Listing:
         bridged=json.dumps({"nftables": bridged}) if bridged else "",
         without_set=frozenset(without_set),
     )
+
+
+def _tables(home: str) -> list[tuple[str, str]]:
+    """(family, name) of all tables of nf_tables, as `nft list tables` has them.
+
+    Most namespaces of containers have none, so that no program has to be started there.
+    Source: linux/netfilter/nf_tables.h, NFT_MSG_GETTABLE.
+    """
+    with netns.inside(home), Netlink(nft_compat.NETLINK_NETFILTER) as netlink:
+        return [
+            (FAMILY_NAMES[message[0]], attributes(message, 4)[TABLE_NAME].rstrip(b"\0").decode())
+            for message in netlink.dump(Request(GETTABLE, nft_compat.HEADER.pack(0, 0, 0)))
+            if message[0] in FAMILY_NAMES
+        ]
 
 
 def _with_sets(listed: list[dict[str, Any]]) -> set[tuple[str, str, int]]:
