@@ -106,6 +106,14 @@ class Sandboxes(Protocol):
         """Release the static addresses of a removed container."""
         ...
 
+    def prepare(self, sandbox: Sandbox) -> bool:
+        """Make the sandbox's namespace, without links, ahead of `open`: for what needs its file.
+
+        False where that is left to `open`: the namespace is the host's, or the sandbox is open,
+        or something of it is left.  After True the caller calls `open` or `close`.
+        """
+        ...
+
     def open(
         self,
         sandbox: Sandbox,

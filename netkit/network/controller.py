@@ -141,7 +141,8 @@ class Controller:
         self._reconfiguration = Reconfiguration(self._parts, self._sandboxes, self._locks)
         # No layer between callers and what is about one sandbox.
         s = self._sandboxes
-        self.open, self.close, self.renew = s.open, s.close, s.renewing.renew
+        self.prepare, self.open = s.prepare, s.open
+        self.close, self.renew = s.close, s.renewing.renew
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
         self._leases.on_lost = self._sandboxes.evict
         p = self._parts

@@ -14,6 +14,7 @@ import msgspec
 from netkit import threads
 from netkit.errors import Conflict, NotFound, nothing_applied
 from netkit.locks import KeyedLocks
+from netkit.model import HOST
 from netkit.network.cleanup import DeferredCleanup
 from netkit.network.context import NetworkContext
 from netkit.network.endpoint import AttachedEndpoint, with_container_name
@@ -37,8 +38,26 @@ class SandboxController:
         self.ending = DeferredCleanup(p.records, p.retries, self)
         self.renewing = Renewing(p, self)
         self.readdressing = Readdressing(p, self)
+        self._prepared: set[str] = set()  # ids of sandboxes that have nothing but a namespace yet
 
     # opening and closing
+
+    def prepare(self, sandbox: Sandbox) -> bool:
+        p = self._p
+        if sandbox.ns == HOST:
+            return False
+        with self.locks.hold(sandbox.id):
+            if p.records.sandbox(sandbox.id) is not None:
+                return False
+            opened = SandboxRecord(sandbox=sandbox)
+            p.records.save_sandbox(opened, PENDING)
+            try:
+                p.converger.converge(Change.of(p.desired_state.of_sandbox(sandbox, ())))
+            except BaseException as error:
+                self._rollback_open(error, opened, (), empty=nothing_applied(error))
+                raise
+            self._prepared.add(sandbox.id)
+        return True
 
     def open(
         self,
@@ -57,15 +76,22 @@ class SandboxController:
                 self.renewing.begin(row.opened, shared=shared)
                 records = self.endpoints(sandbox.id)
             else:
-                if row:
+                prepared = sandbox.id in self._prepared
+                self._prepared.discard(sandbox.id)
+                if row and not prepared:
                     self._discard(row.opened)  # what an earlier failure left
-                records = self._open(sandbox, wants, ports)
+                records = self._open(sandbox, wants, ports, prepared=prepared)
             self._publish(records)
         self._spread(records)
         return records
 
     def _open(
-        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+        self,
+        sandbox: Sandbox,
+        wants: Sequence[EndpointSpec],
+        ports: Sequence[PortSpec],
+        *,
+        prepared: bool,
     ) -> list[EndpointRecord]:
         p = self._p
         # A rule that cannot be read may be the one that blocks traffic: no start without it.
@@ -92,18 +118,27 @@ class SandboxController:
                 p.records.save_sandbox(opened, READY)
                 p.records.save([r for _, r in joined])
         except BaseException as error:
-            self._rollback_open(error, SandboxRecord(sandbox=sandbox), joined)
+            empty = not prepared and nothing_applied(error)
+            self._rollback_open(error, SandboxRecord(sandbox=sandbox), joined, empty=empty)
             raise
         records = [r for _, r in joined]
         p.acquirer.announce(sandbox, records)
         return records
 
     def _rollback_open(
-        self, error: BaseException, opened: SandboxRecord, joined: Iterable[AttachedEndpoint]
+        self,
+        error: BaseException,
+        opened: SandboxRecord,
+        joined: Iterable[AttachedEndpoint],
+        *,
+        empty: bool,
     ) -> None:
-        """Undo a failed open; where the kernel cannot be changed, rows stay for a retry."""
+        """Undo a failed open; where the kernel cannot be changed, rows stay for a retry.
+
+        `empty`: nothing of it is in the kernel.
+        """
         try:
-            if nothing_applied(error):
+            if empty:
                 self._release(opened.sandbox.id)
             else:
                 self._clear(opened, joined)
@@ -154,6 +189,7 @@ class SandboxController:
             row = p.records.sandbox(sandbox_id)
             if row is None:
                 return
+            self._prepared.discard(sandbox_id)
             # Not open from here on: nothing joins it any more, and the resync leaves it alone.
             p.records.mark_sandbox_removing(sandbox_id)
             try:

@@ -1,8 +1,9 @@
 """Set up a container's run and tear it down: root file system, network, files, process.
 
 The order is guaranteed: the namespace, its links and its policy are complete before the first
-instruction of the container runs, and its address is released last.  Everything here can be
-repeated after a crash at any point.
+instruction of the container runs, and its address is released last.  The OCI runtime creates the
+process, which then waits, while links and policy are made: it takes the longest and needs the
+namespace alone.  Everything here can be repeated after a crash at any point.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from netkit import threads
 from netkit.errors import NetkitError
+from netkit.spec import EndpointRecord
 from runtime.container.errors import NotRunning
 from runtime.container.model import Container
 from runtime.filetree.remove import remove_tree
@@ -106,14 +108,14 @@ class Launcher:
             root = self._mounted.acquire(c.id)
             if not self._awaited(c):  # else other containers use the namespace: it stays
                 undo.push(self._sandboxes.close, c)
-            joined = self._sandboxes.open(c)
+            ahead = self._sandboxes.prepare(c)
             if c.host_config.ipc_mode == "shareable":
                 undo.push(unshare_memory, self._paths.shared_memory(c.id))
                 share_memory(self._paths.shared_memory(c.id), c.host_config.shm_size)
             undo.push(self._volumes.down, c)
             self._volumes.up(c)
             undo.push(self._shim.delete, c.id)
-            pid = self._bundle_builder.create(c, root, self._sandboxes.namespace(c))
+            joined, pid = self._join_and_create(c, root, at_once=ahead)
             # Only here: the resolver, if it had to be started, did so while runc created.
             self._sandboxes.settle_names()
             self._before_start(c)
@@ -124,6 +126,30 @@ class Launcher:
         threads.attempt(f"events of {c.name}", lambda: self._sandboxes.tell_joined(c, joined))
         threads.attempt(f"volumes of {c.name}", lambda: self._volumes.tell_up(c))
         return pid
+
+    def _join_and_create(
+        self, c: Container, root: Path, *, at_once: bool
+    ) -> tuple[list[EndpointRecord], int]:
+        """Join its networks, and create its first process, which waits; (endpoints, pid).
+
+        `at_once`: its namespace is there, and the runtime, which takes the longest, needs no more.
+        """
+        joined: list[EndpointRecord] = []
+        pids: list[int] = []
+
+        def join() -> None:
+            joined.extend(self._sandboxes.open(c))
+
+        def create() -> None:
+            namespace = self._sandboxes.namespace(c)
+            pids.append(self._bundle_builder.create(c, root, namespace))
+
+        if at_once:
+            run_parallel(join, create)
+        else:
+            join()
+            create()
+        return joined, pids[0]
 
     def _awaited(self, c: Container) -> bool:
         """Is it about to restart while other containers run in its network namespace?

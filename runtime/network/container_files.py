@@ -42,6 +42,12 @@ class EtcFiles:
         self._host_gateway = host_gateway
         self._links = links  # (address, names)
 
+    def create(self, c: Container) -> None:
+        """Create those files that are not there, empty: to be mounted before they are written."""
+        self._paths.container(c.id).mkdir(mode=0o700, exist_ok=True)
+        for path in (self._paths.hostname(c.id), self._paths.hosts(c.id), self._paths.resolv(c.id)):
+            path.touch(mode=0o644)
+
     def write(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
         """Write the files at a start, and when endpoints change; inodes are kept."""
         if c.host_config.network_of is not None:

@@ -108,6 +108,20 @@ class ContainerNetwork:
     def unreserve(self, c: Container, record: NetworkRecord) -> None:
         self._on_host.unreserve(c.id, record.id)
 
+    def prepare(self, c: Container) -> bool:
+        """Make what the OCI runtime needs of the network: the namespace, and files to mount.
+
+        After True `open` may run while the runtime creates the container, after False it comes
+        first.  Settings of interfaces by --sysctl need the interfaces, so do links their children.
+        """
+        settings = c.host_config.sysctls or {}
+        if links_of(c) or any(name.startswith("net.") for name in settings):
+            return False
+        if c.host_config.network_of is not None or not self._on_host.prepare(self.sandbox(c)):
+            return False
+        self._files.create(c)
+        return True
+
     def open(self, c: Container) -> list[EndpointRecord]:
         """Set up all that the first process may rely on: namespace, links, policy, files."""
         joined = self._join(c)

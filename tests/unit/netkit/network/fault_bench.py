@@ -241,6 +241,16 @@ def enter(b: FaultBench) -> None:
     b.net.open(box(), [on(b.net.find("y"))], [tcp(80)])
 
 
+def enter_ahead(b: FaultBench) -> None:
+    """Its namespace first, as at the start of a container, which closes what it cannot open."""
+    b.net.prepare(box())
+    try:
+        enter(b)
+    except Exception:
+        b.net.close(box().id)
+        raise
+
+
 def close(b: FaultBench) -> None:
     b.net.close(box().id)
 
@@ -289,6 +299,7 @@ CASES = {
     "create": Case(nothing, create, remove),
     "remove": Case(create, remove, nothing, removes=True),
     "publish": Case(create, enter, close),
+    "publish, with the namespace ahead": Case(create, enter_ahead, close),
     "close": Case(both(create, enter), close, nothing, removes=True),
     "renew": Case(both(create, enter), renew, nothing, removes=True),  # a start ends it
     "allow": Case(both(create, enter), allow, disallow),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -406,6 +407,48 @@ def test_open_is_one_change_and_close_deletes_all_of_it(bench: Bench) -> None:
     assert (bench.names_seen.now, bench.held(), bench.net.endpoints()) == ({}, 0, [])
     bench.ports.reserve("other", [tcp(80, 21490, IP)], "-")
     bench.net.close(box().id)  # nothing to do
+
+
+def test_a_namespace_is_made_ahead_of_its_links(bench: Bench) -> None:
+    before = bench.things()
+    assert bench.net.prepare(box())
+    made = {k for k in bench.things() if k not in before}
+    assert {k[0] for k in made} == {"netns"}
+    assert not bench.net.prepare(box())  # it is there
+    bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
+    assert not bench.net.prepare(box())  # it is open
+    bench.net.close(box().id)
+    assert bench.things() == before
+    assert bench.net.prepare(box())
+    bench.net.close(box().id)  # never opened
+    assert bench.things() == before
+
+
+def test_no_namespace_is_made_ahead_for_a_container_in_the_hosts(bench: Bench) -> None:
+    assert not bench.net.prepare(Sandbox(id="f" * 64, name="web", ns=""))
+
+
+def test_a_namespace_made_ahead_goes_when_the_opening_fails_before_the_kernel(
+    bench: Bench,
+) -> None:
+    before = bench.things()
+    assert bench.net.prepare(box())
+    with socket.socket() as busy:
+        busy.bind((IP, 0))
+        busy.listen()
+        taken = tcp(80, busy.getsockname()[1], IP)
+        with pytest.raises(NetkitError):
+            bench.net.open(box(), [on(bench.net.find("bridge"))], [taken])
+    assert bench.things() == before
+    bench.net.open(box(), [on(bench.net.find("bridge"))], [])
+
+
+def test_of_a_namespace_made_ahead_nothing_is_left_by_a_killed_daemon(bench: Bench) -> None:
+    before = bench.things()
+    assert bench.net.prepare(box())
+    bench.killed()
+    bench.net.restore({})
+    assert bench.things() == before
 
 
 def test_opening_again_keeps_endpoints_and_repairs_what_is_broken(bench: Bench) -> None:

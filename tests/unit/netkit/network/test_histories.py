@@ -147,6 +147,8 @@ class History:
     def open(self) -> None:
         made = box(self.rng.choice(["web", "db"]))
         if made.id not in self.alive:
+            if self.rng.random() < 0.5:
+                self.net.prepare(made)
             self.net.open(made, [on(self.net.find("bridge"))], [])
             self.alive[made.id] = made
 

@@ -150,6 +150,10 @@ class Network:
     def reserve(self, c: Container) -> None:
         self._host.reserved.add(c.id)
 
+    def prepare(self, c: Container) -> bool:
+        self._host.open.add(c.id)
+        return True
+
     def open(self, c: Container) -> list[Any]:
         self._host.open.add(c.id)
         return []

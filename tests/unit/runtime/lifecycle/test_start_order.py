@@ -1,0 +1,95 @@
+"""What a start does at once, and what it waits for."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.container.model import Container
+from tests.unit.runtime.lifecycle import container_world
+from tests.unit.runtime.lifecycle.container_world import ID, World
+
+PATIENCE = 20  # seconds; a step that waits for one that comes after it would wait for ever
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    world = World(tmp_path, monkeypatch)
+    world.supervisor.create(world.container())
+    yield world
+    world.close()
+
+
+def test_networks_are_joined_while_the_runtime_creates(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining, creating = threading.Event(), threading.Event()
+    join, create = container_world.Network.open, container_world.Shim.create
+
+    def slow_join(self: Any, c: Container) -> list[Any]:
+        joining.set()
+        assert creating.wait(PATIENCE), "the runtime was not started"
+        return join(self, c)
+
+    def slow_create(self: Any, id: str) -> int:
+        creating.set()
+        assert joining.wait(PATIENCE), "the networks were not joined"
+        return create(self, id)
+
+    monkeypatch.setattr(container_world.Network, "open", slow_join)
+    monkeypatch.setattr(container_world.Shim, "create", slow_create)
+    made.life.start(ID)
+    assert made.store.find(ID).state.status == "running"
+
+
+def test_the_command_waits_for_both(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    for kind, name in ((container_world.Network, "open"), (container_world.Shim, "create"),
+                       (container_world.Shim, "start")):  # fmt: skip
+        real = getattr(kind, name)
+
+        def noted(*args: Any, _real: Any = real, _name: str = name) -> Any:
+            done = _real(*args)
+            order.append(_name)
+            return done
+
+        monkeypatch.setattr(kind, name, noted)
+    made.life.start(ID)
+    assert sorted(order[:2]) == ["create", "open"]
+    assert order[2:] == ["start"]
+
+
+def test_the_runtime_waits_for_links_it_needs(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(container_world.Network, "prepare", lambda *_: False)
+    for kind, name in ((container_world.Network, "open"), (container_world.Shim, "create")):
+        real = getattr(kind, name)
+
+        def noted(*args: Any, _real: Any = real, _name: str = name) -> Any:
+            order.append(_name)
+            return _real(*args)
+
+        monkeypatch.setattr(kind, name, noted)
+    made.life.start(ID)
+    assert order == ["open", "create"]
+
+
+def test_of_two_failures_the_networks_is_reported_and_all_is_undone(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(what: str) -> Any:
+        def fail(*_: object) -> None:
+            raise OSError(what)
+
+        return fail
+
+    monkeypatch.setattr(container_world.Network, "open", fails("no network"))
+    monkeypatch.setattr(container_world.Shim, "create", fails("no process"))
+    with pytest.raises(OSError, match="no network"):
+        made.life.start(ID)
+    assert made.host.left(ID) == ["reserved", "snapshots", "volumes"]
