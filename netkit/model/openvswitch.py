@@ -105,7 +105,7 @@ class OvsPort(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OvsFlows(Resource):
-    """Flows of one bridge, as ovs-ofctl reads them but for the cookie; ports by their names.
+    """Flows of one bridge, as ovs-ofctl(8) reads them but for the cookie; ports by their names.
 
     Observed are how many of them there are and which ports they name.  Limit: a flow that
     another tool edits in place, keeping our cookie and the ports, is not noticed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -252,6 +253,69 @@ def test_a_malformed_flow_is_refused_with_the_reason(world):
     world.make(BRIDGE)
     with pytest.raises(KernelError, match="nonsense"):
         world.make(BRIDGE, flows("bad", "nonsense=1,actions=NORMAL"))
+
+
+ENCODED = (
+    "priority=300,in_port=g9,dl_src=02:42:0a:07:00:02,ip,nw_src=10.7.0.2,actions=resubmit(,1)",
+    "priority=300,in_port=g9,dl_src=02:42:0a:07:00:02,arp,arp_sha=02:42:0a:07:00:02,"
+    "arp_spa=10.7.0.2,actions=resubmit(,1)",
+    "priority=299,in_port=g9,actions=drop",
+    "priority=200,dl_src=02:42:0a:07:00:02,actions=drop",
+    "priority=200,arp,arp_spa=10.7.0.2,actions=drop",
+    "table=0,priority=100,in_port=LOCAL,actions=NORMAL",
+    "table=1,priority=10,dl_dst=02:42:0a:07:00:01,actions=LOCAL",
+    "table=1,priority=0,actions=NORMAL",
+    "table=1,priority=20,reg0=0,dl_dst=02:42:0a:07:00:03,actions=output:g9",
+    "table=1,priority=60000,tcp,nw_src=10.8.0.0/16,nw_dst=10.7.0.2,tp_dst=0x50/0xfff0,"
+    "dl_dst=02:42:0a:07:00:02,actions=NORMAL",
+    "table=1,priority=59999,udp,nw_dst=10.7.0.2,tp_dst=0x35/0xffff,actions=drop",
+    "table=1,priority=59998,sctp,nw_src=10.8.0.9/32,nw_dst=10.7.0.2,actions=drop",
+    "table=1,priority=59997,icmp,nw_dst=10.7.0.2,actions=IN_PORT",
+    "table=1,priority=59996,arp,arp_op=1,arp_tpa=10.7.0.9,actions=drop",
+    "ip,actions=NORMAL",
+)
+
+
+def test_flows_are_encoded_as_ovs_ofctl_does(world):
+    if world.vswitch is None:
+        pytest.skip("about the real one")
+    world.make(BRIDGE, tunnel())
+    world.make(flows("one", *ENCODED))
+
+    def dumped() -> list[str]:
+        text = world.vswitch.ofctl("-O", "OpenFlow14", "--no-stats", "--sort", "dump-flows", "nko0")
+        lines = [line for line in text.splitlines() if "actions=" in line]
+        return sorted(re.sub(r"cookie=\w+, ?", "", line).strip() for line in lines)
+
+    ours = dumped()
+    world.vswitch.ofctl("del-flows", "nko0")
+    for flow in ENCODED:
+        world.vswitch.ofctl("add-flow", "nko0", flow)
+    assert len(ours) == len(ENCODED)
+    assert ours == dumped()
+
+
+def test_flows_of_an_endpoint_are_changed_without_a_process(world, monkeypatch):
+    if world.vswitch is None:
+        pytest.skip("about the real one")
+    world.make(BRIDGE, tunnel())
+
+    def refused(*argv: object, **_: object) -> None:
+        raise AssertionError(f"started {argv}")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    world.make(flows("one", *ENCODED))
+    world.make(flows("one", *ENCODED[:3]))
+    world.drop(flows("one"))
+
+
+def test_what_has_no_encoding_here_is_left_to_ovs_ofctl(world):
+    if world.vswitch is None:
+        pytest.skip("about the real one")
+    world.make(BRIDGE)
+    learnt = flows("one", "priority=7,actions=load:1->NXM_NX_REG0[],resubmit(,1)", ENCODED[6])
+    world.make(learnt)
+    assert world.make(learnt) == ()
 
 
 def test_the_end_of_userspace_tunnels_is_no_address_of_the_host(world):

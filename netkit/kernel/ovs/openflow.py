@@ -1,4 +1,4 @@
-"""Read a bridge's flows in OpenFlow from its management socket: 1 ms, not a process.
+"""Read and change a bridge's flows in OpenFlow by its management socket: 1 ms, not a process.
 
     header       version 1 | type 1 | length 2 | xid 4
     flow stats   length 2 | table 1 | pad 1 | duration 8 | priority 2 | timeouts 4 | flags 2 |
@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from netkit.errors import KernelError
 
 VERSION = 5  # OpenFlow 1.4
 HELLO, ERROR, ECHO_REQUEST, ECHO_REPLY, MULTIPART_REQUEST, MULTIPART_REPLY = 0, 1, 2, 3, 18, 19
+BARRIER_REQUEST, BARRIER_REPLY, BUNDLE_CONTROL = 20, 21, 33
 FLOWS, MORE = 1, 1
 ANY, ALL_TABLES = 0xFFFFFFFF, 0xFF
 LARGEST_PORT = 0xFFFFFF00  # above are LOCAL, NORMAL and their like
 IN_PORT = 0x80000004  # OXM header: class, field, length
 APPLY_ACTIONS, OUTPUT = 4, 0
 PATIENCE = 5.0  # seconds
+BUNDLE_PATIENCE = 20.0  # seconds
 
 _HEADER = struct.Struct("!BBHI")
 _MULTIPART = struct.Struct("!HH4x")
@@ -50,6 +52,37 @@ def flows(path: str, cookie: int, mask: int) -> list[Flow]:
         return list(_answer(s, path))
 
 
+def send_bundle(path: str, messages: Sequence[bytes], commit: bytes) -> None:
+    """Open and fill a bundle by `messages`, and commit it: all of it takes effect, or nothing.
+
+    `commit` is sent once the switch has accepted the others, as a barrier shows.  KernelError where
+    it refuses; `unsure` if it did not answer to `commit`.  OSError if no switch listens, or it does
+    not answer before that.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+        s.settimeout(BUNDLE_PATIENCE)
+        s.connect(path)
+        barrier = _HEADER.pack(VERSION, BARRIER_REQUEST, _HEADER.size, 0)
+        s.sendall(_HEADER.pack(VERSION, HELLO, _HEADER.size, 0) + b"".join(messages) + barrier)
+        _await(s, path, BARRIER_REPLY, 0)
+        try:
+            s.sendall(commit)
+            _await(s, path, BUNDLE_CONTROL, _HEADER.unpack_from(commit)[3])
+        except OSError as e:
+            why = f"{path} did not answer to the commit of a bundle: {e}"
+            raise KernelError(why, unsure=True) from e
+
+
+def _await(s: socket.socket, path: str, kind: int, xid: int) -> None:
+    """Read up to this message.  KernelError for the first error that comes before it."""
+    for found, number, body in _messages(s, path):
+        if found == ERROR:
+            kind_, code = struct.unpack_from("!HH", body)
+            raise KernelError(f"{path} refused a flow: error {kind_}.{code} of OpenFlow 1.4")
+        if (found, number) == (kind, xid):
+            return
+
+
 def serves(path: str, patience: float) -> bool:
     """Whether the switch sends OFPT_HELLO within `patience` s.  OSError if none listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
@@ -62,14 +95,22 @@ def serves(path: str, patience: float) -> bool:
         return True
 
 
-def _answer(s: socket.socket, path: str) -> Iterator[Flow]:
+def _messages(s: socket.socket, path: str) -> Iterator[tuple[int, int, bytes]]:
+    """(type, xid, body) of each message that comes; echo requests are answered."""
     while True:
         version, kind, length, xid = _HEADER.unpack(_exactly(s, _HEADER.size))
         body = _exactly(s, length - _HEADER.size)
-        if (kind == HELLO and version < VERSION) or kind == ERROR:
+        if kind == HELLO and version < VERSION:
             raise KernelError(f"{path} does not speak OpenFlow 1.4: {body.hex()}")
         if kind == ECHO_REQUEST:
             s.sendall(_HEADER.pack(VERSION, ECHO_REPLY, length, xid) + body)
+        yield kind, xid, body
+
+
+def _answer(s: socket.socket, path: str) -> Iterator[Flow]:
+    for kind, _, body in _messages(s, path):
+        if kind == ERROR:
+            raise KernelError(f"{path} does not speak OpenFlow 1.4: {body.hex()}")
         if kind != MULTIPART_REPLY:
             continue
         yield from _entries(body[_MULTIPART.size :])
