@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from netkit.errors import BadSetting, KernelError
 from netkit.kernel import netns
@@ -16,7 +15,8 @@ from netkit.model import Key, Resource, Sysctl
 from netkit.reconcile.plan import Op
 
 REFUSALS = frozenset({errno.ENOENT, errno.EINVAL, errno.ERANGE, errno.EACCES, errno.EPERM})
-ROOT = Path("/proc/sys")  # net/ in it shows the namespace of the thread that looks
+ROOT = "/proc/sys"  # net/ in it shows the namespace of the thread that looks
+LONGEST = 1 << 16  # bytes of a value
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
@@ -43,7 +43,7 @@ def apply(session: Session, ops: Sequence[Op]) -> None:
         if not isinstance(op.after, Sysctl):
             continue
         with _counted(op, done), netns.inside(session.path(op.after.ns)):
-            _file(op.after.name).write_text(op.after.value)
+            _write(op.after.name, op.after.value)
 
 
 @contextmanager
@@ -60,18 +60,32 @@ def _counted(op: Op, done: int) -> Iterator[None]:
 
 
 def _read(name: str) -> str | None:
+    """Three calls of the kernel; a file object makes eight, some in each change of a network."""
     try:
-        return " ".join(_file(name).read_text().split())
+        fd = os.open(_file(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return " ".join(os.read(fd, LONGEST).decode().split())
+        finally:
+            os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
         raise KernelError(f"cannot read setting {name}: {e.strerror}", errno=e.errno) from e
 
 
-def _file(name: str) -> Path:
+def _write(name: str, value: str) -> None:
+    """In one write(2): the kernel takes each for a whole value."""
+    fd = os.open(_file(name), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+def _file(name: str) -> str:
     if ".." in name.split("/") or os.path.isabs(name):
         raise KernelError(f"{name} is no setting below {ROOT}")
-    return ROOT / name
+    return f"{ROOT}/{name}"
 
 
 ADAPTER = Adapter(

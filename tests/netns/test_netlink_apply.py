@@ -22,9 +22,9 @@ import pytest
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.netlink import apply, rtnl
-from netkit.kernel.netlink.codec import Reply, Tally
+from netkit.kernel.netlink.codec import TIMEVAL, Reply, Tally
 from netkit.kernel.session import Session
-from netkit.model import Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
+from netkit.model import HOST, Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
 from netkit.reconcile.converge import Change, converge, ownership
 from netkit.reconcile.plan import Op
 
@@ -358,6 +358,22 @@ def test_unmade_kinds_and_broken_names_are_clear_errors(lab):
 
 
 # -- cost ----------------------------------------------------------------------
+
+
+def test_a_request_costs_a_send_and_a_receive_without_polling(lab):
+    """A socket with Python's timeout polls before each of both."""
+    with Session(lab.home, Tally()) as session:
+        netlink = session.netlink(HOST)
+        assert netlink._socket.gettimeout() is None
+
+
+def test_a_kernel_that_does_not_answer_is_given_up(lab):
+    with Session(lab.home, Tally()) as session:
+        netlink = session.netlink(HOST)
+        netlink._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(0, 1000))
+        with pytest.raises(KernelError, match="no answer in 20 s") as error:
+            next(netlink._receive())
+        assert error.value.errno == errno.ETIMEDOUT
 
 
 def test_attaching_costs_the_same_with_500_others(lab, capsys):

@@ -43,6 +43,7 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 BUFFER = 4 << 20  # bytes; 4 MiB hold the acks of some 5000 requests
 BATCH = 64  # requests per send: their acks never overflow even the default buffer
 CHUNK = 1 << 16  # bytes per receive; a dump comes in pieces of at most 32 KiB
+TIMEVAL = struct.Struct("@ll")  # time.h: seconds, microseconds
 PATIENCE = 20  # seconds; requests are answered before send() returns, so this never passes
 DUMP_TRIES = 10  # a dump is interrupted when others change the table meanwhile
 
@@ -101,7 +102,9 @@ class Netlink:
         # The kernel carries out a whole batch within send(2): all replies wait in the buffer.
         for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
             self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
-        self._socket.settimeout(PATIENCE)
+        # The kernel's time limit, not Python's, which calls poll(2) before each send and receive.
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, TIMEVAL.pack(PATIENCE, 0))
         self._socket.bind((0, 0))
 
     def close(self) -> None:
@@ -199,7 +202,7 @@ class Netlink:
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         try:
             data = self._socket.recv(CHUNK)
-        except TimeoutError as e:
+        except BlockingIOError as e:
             late = f"netlink: no answer in {PATIENCE} s"
             raise KernelError(late, errno=errno.ETIMEDOUT, unsure=True) from e
         except OSError as e:

@@ -62,9 +62,7 @@ def test_the_command_waits_for_both(made: World, monkeypatch: pytest.MonkeyPatch
     assert order[2:] == ["start"]
 
 
-def test_the_runtime_waits_for_links_it_needs(
-    made: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_runtime_waits_for_links_it_needs(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(container_world.Network, "prepare", lambda *_: False)
     for kind, name in ((container_world.Network, "open"), (container_world.Shim, "create")):
