@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from netkit.cli import terminal
 from netkit.cli.commands import at_least, command, complain, exactly
-from netkit.cli.conversation import (
-    Ending,
-    detach_keys,
-    removed_after,
-    require_terminal,
-    resizer,
-    talk,
-)
 from netkit.cli.flags import Options, switch, text
-from netkit.cli.forward import forwarding
 from netkit.client.failure import Failure
 
 TYPE_CHECKING = False
@@ -31,12 +22,15 @@ KEYS = text("detach-keys", "Override the key sequence for detaching a container"
     switch("sig-proxy", "Proxy all received signals to the process", default=True),
 )  # fmt: skip
 def attach(session: Session, options: Options) -> int:
-    engine, keys = session.engine, detach_keys(options.text("detach-keys"))
+    from netkit.cli.conversation import Ending, resizer, talk
+    from netkit.cli.forward import forwarding
+
+    engine, keys = session.engine, terminal.detach_keys(options.text("detach-keys"))
     found = engine.get(f"/containers/{options.args[0]}/json")
     _check(found)
     container, tty = found["Id"], found["Config"]["Tty"]
     stdin = not options.flag("no-stdin") and found["Config"]["OpenStdin"]
-    require_terminal(stdin, tty)
+    terminal.require_terminal(stdin, tty)
     ending = Ending(engine, container)
     with forwarding(engine, container, options.flag("sig-proxy") and not tty):
         stream = engine.hijack(f"/containers/{container}/attach", _streams(stdin, keys))
@@ -55,15 +49,22 @@ def attach(session: Session, options: Options) -> int:
     switch("interactive", "Attach container's STDIN", short="i"),
 )  # fmt: skip
 def start(session: Session, options: Options) -> int:
-    keys = detach_keys(options.text("detach-keys"))
+    keys = terminal.detach_keys(options.text("detach-keys"))
     if not options.flag("attach") and not options.flag("interactive"):
         return _start_all(session, options.args)
     if len(options.args) > 1:
         raise Failure("you cannot start and attach multiple containers at once")
+    return _start_attached(session, options.args[0], keys, options.flag("interactive"))
+
+
+def _start_attached(session: Session, name: str, keys: str, interactive: bool) -> int:
+    from netkit.cli.conversation import Ending, removed_after, resizer, talk
+    from netkit.cli.forward import forwarding
+
     engine = session.engine
-    found = engine.get(f"/containers/{options.args[0]}/json")
+    found = engine.get(f"/containers/{name}/json")
     container, tty = found["Id"], found["Config"]["Tty"]
-    stdin = options.flag("interactive") and found["Config"]["OpenStdin"]
+    stdin = interactive and found["Config"]["OpenStdin"]
     rm = bool(found["HostConfig"]["AutoRemove"])
     with forwarding(engine, container, not tty):
         stream = engine.hijack(f"/containers/{container}/attach", _streams(stdin, keys))

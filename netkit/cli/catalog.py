@@ -48,7 +48,7 @@ STOP = Entry("Stop one or more running containers", "life:stop")
 TAG = Entry("Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "images:tag")
 TOP = Entry("Display the running processes of a container", "look:top")
 UNPAUSE = Entry("Unpause all processes within one or more containers", "life:unpause")
-UPDATE = Entry("Update configuration of one or more containers", "life:update")
+UPDATE = Entry("Update configuration of one or more containers", "update:update")
 WAIT = Entry("Block until one or more containers stop, then print their exit codes", "life:wait")
 PRUNE = Entry("Remove unused data", "prune:system")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 
-from netkit.cli import terminal
+from netkit.cli import rawterminal, terminal
 from netkit.cli.commands import complain
 from netkit.cli.pump import Pump
 from netkit.client.failure import ENGINE_ERROR, Failure, Refused
@@ -25,22 +24,6 @@ if TYPE_CHECKING:
 
 DETACH_SECONDS = 0.5  # a process whose terminal closed and that still runs so long: we detached
 RESIZE_TRIES = 10  # a process that has just been started may have no terminal yet
-CTRL = frozenset("abcdefghijklmnopqrstuvwxyz@[\\]^_")
-
-
-def detach_keys(text: str) -> str:
-    """ "ctrl-p,ctrl-q": as given.  Failure for what no daemon understands."""
-    for key in text.split(",") if text else ():
-        if len(key) == 1 or (key.startswith("ctrl-") and key[5:] in CTRL and len(key) == 6):
-            continue
-        raise Failure(f"invalid detach keys ({text}): Unknown character: '{key}'")
-    return text
-
-
-def require_terminal(stdin: bool, tty: bool) -> None:
-    """Failure when a program on a terminal is to read from something that is none."""
-    if stdin and tty and not os.isatty(terminal.STDIN):
-        raise Failure("the input device is not a TTY")
 
 
 def talk(
@@ -50,9 +33,9 @@ def talk(
     """Carry everything until the daemon ends the stream; the terminal is then as before."""
     with ExitStack() as stack:
         if tty and stdin:
-            stack.enter_context(terminal.raw(terminal.STDIN))
+            stack.enter_context(rawterminal.raw(terminal.STDIN))
         if tty and resize is not None and terminal.size():
-            stack.enter_context(terminal.resizing(resize))
+            stack.enter_context(rawterminal.resizing(resize))
             _resize_at_first(resize)
         Pump(
             stream,

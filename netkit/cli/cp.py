@@ -9,16 +9,17 @@ import os
 import posixpath
 import stat
 import sys
-from dataclasses import dataclass
 
 from netkit.cli import human
 from netkit.cli.commands import command, complain, exactly
 from netkit.cli.flags import Options, switch
 from netkit.client.failure import Failure, Refused
+from netkit.client.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Final
 
     from netkit.cli.session import Session
     from netkit.client.engine import Json
@@ -29,13 +30,15 @@ GO_DIR, GO_SYMLINK = 1 << 31, 1 << 27
 GO_ODD = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21  # device, pipe, socket, character device
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Value):
     """One end of the copy, as it is found; `path` keeps a trailing "/" or "/."."""
 
-    path: str
-    exists: bool
-    is_dir: bool
+    __slots__ = ("exists", "is_dir", "path")
+
+    def __init__(self, path: str, exists: bool, is_dir: bool) -> None:
+        self.path: Final = path
+        self.exists: Final = exists
+        self.is_dir: Final = is_dir
 
     @property
     def wants_dir(self) -> bool:

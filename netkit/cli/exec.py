@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from netkit.cli import createbody, terminal, values
 from netkit.cli.commands import at_least, command
-from netkit.cli.conversation import detach_keys, require_terminal, resizer, talk
 from netkit.cli.flags import Options, many, switch, text
 from netkit.client.failure import Misuse
 
@@ -34,7 +33,7 @@ def exec_(session: Session, options: Options) -> int:
     if not detach:
         if body["AttachStdin"] and tty:
             engine.get(f"/containers/{container}/json")  # no such container goes first
-        require_terminal(body["AttachStdin"], tty)
+        terminal.require_terminal(body["AttachStdin"], tty)
     made = engine.post(f"/containers/{container}/exec", body=body)["Id"]
     start: Json = {"Detach": detach, "Tty": tty}
     if "ConsoleSize" in body:
@@ -42,6 +41,8 @@ def exec_(session: Session, options: Options) -> int:
     if detach:
         engine.post(f"/exec/{made}/start", body=start)
         return 0
+    from netkit.cli.conversation import resizer, talk
+
     stream = engine.hijack(f"/exec/{made}/start", body=start)
     talk(stream, tty=tty, stdin=body["AttachStdin"], resize=resizer(engine, f"/exec/{made}"))
     end = engine.get(f"/exec/{made}/json")
@@ -63,7 +64,7 @@ def request(options: Options) -> Json:
         "AttachStdin": attached and options.flag("interactive"),
         "AttachStdout": attached,
         "AttachStderr": attached,
-        "DetachKeys": detach_keys(options.text("detach-keys")),
+        "DetachKeys": terminal.detach_keys(options.text("detach-keys")),
         "Env": env,
         "WorkingDir": options.text("workdir"),
         "Cmd": list(options.args[1:]),

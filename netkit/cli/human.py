@@ -134,15 +134,28 @@ def go_time(text: str) -> str:
 
 def ansi_date(text: str) -> str:
     """An RFC 3339 time as C's ctime: Fri May 30 12:07:14 2025; what is none stays."""
-    from datetime import datetime
+    import time
 
+    date, _, clock = text[:19].partition("T")
     try:
-        found = datetime.fromisoformat(text[:19])
-    except ValueError:
+        year, month, day = map(int, date.split("-"))
+        hour, minute, second = map(int, clock.split(":"))
+        weekday = _weekday(year, month, day)
+        return time.asctime((year, month, day, hour, minute, second, weekday, 0, 0))
+    except (ValueError, OverflowError):
         return text
-    if found.isoformat() != text[:19]:  # another of ISO 8601's ways
-        return text
-    return f"{found:%a %b} {found.day:2d} {found:%H:%M:%S %Y}"
+
+
+def _weekday(year: int, month: int, day: int) -> int:
+    """Monday is 0: https://en.wikipedia.org/wiki/Determination_of_the_day_of_the_week (Sakamoto).
+
+    Not by datetime, which takes 2 ms to import, a tenth of `netkit version`.
+    """
+    if not 1 <= month <= 12:
+        raise ValueError("there are twelve months")
+    year -= month < 3
+    leaps = year // 4 - year // 100 + year // 400
+    return (year + leaps + (0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4)[month - 1] + day - 1) % 7
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 
 from netkit.cli import table
 from netkit.cli.commands import at_least, command, complain
@@ -14,11 +13,12 @@ from netkit.cli.gotemplate import TemplateError
 from netkit.cli.gotypes import typed
 from netkit.cli.govalues import marshalled
 from netkit.client.failure import Failure, Misuse, Refused
+from netkit.client.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, Final
 
     from netkit.cli.session import Session
 
@@ -27,12 +27,14 @@ SIZE = switch("size", "Display total file sizes if the type is container", short
 VOLUME = "Volume"
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Value):
     """A type of objects: its name in templates (netkit.cli.gotypes), and how to get one."""
 
-    go: str
-    get: Callable[[str], Any]
+    __slots__ = ("get", "go")
+
+    def __init__(self, go: str, get: Callable[[str], Any]) -> None:
+        self.go: Final = go
+        self.get: Final = get
 
 
 def _kinds(session: Session, size: bool = False) -> Mapping[str, Kind]:

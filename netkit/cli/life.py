@@ -1,11 +1,11 @@
-"""Commands that change what exists: stop, kill, restart, pause, wait, rename, update, rm."""
+"""Commands that change what exists: stop, kill, restart, pause, wait, rename, rm."""
 
 from __future__ import annotations
 
-from netkit.cli import createbody, createflags, values
+from netkit.cli import values
 from netkit.cli.commands import at_least, command, complain, exactly
 from netkit.cli.flags import Options, alias, switch, text, value
-from netkit.client.failure import Failure, Misuse
+from netkit.client.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,30 +113,6 @@ def rename(session: Session, options: Options) -> None:
     if not old or not new:
         raise Failure("Error: Neither old nor new names may be empty")
     session.engine.post(f"/containers/{old}/rename", {"name": new})
-
-
-@command(
-    f"[OPTIONS] {CONTAINERS}", at_least(1),
-    *createflags.RESOURCES,
-    text("restart", "Restart policy to apply when a container exits"),
-)  # fmt: skip
-def update(session: Session, options: Options) -> int:
-    if not options.given:
-        raise Misuse("you must provide one or more flags when using this command", 1)
-    body = createbody.resources(options)
-    if "restart" in options.given:
-        try:
-            body["RestartPolicy"] = values.restart_policy(options.text("restart"))
-        except ValueError as error:
-            raise Misuse(str(error)) from None
-
-    def action(name: str) -> str:
-        answer = session.engine.post(f"/containers/{name}/update", body=body) or {}
-        for warning in answer.get("Warnings") or ():
-            complain(warning)
-        return name
-
-    return each(session, options.args, action)
 
 
 @command(

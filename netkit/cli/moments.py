@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
 from netkit.cli.values import duration
 from netkit.client.failure import Failure
 
-UNIX = re.compile(r"\d+(\.\d{1,9})?")
-DATE = re.compile(
+UNIX = r"\d+(\.\d{1,9})?"
+DATE = (
     r"(\d{4}-\d\d-\d\d)(?:T(\d\d(?::\d\d(?::\d\d)?)?)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?"
 )
 
@@ -19,7 +18,7 @@ def seconds(text: str, now: float) -> str:
 
     A date without a zone is local time.
     """
-    if not text or UNIX.fullmatch(text):
+    if not text or re.fullmatch(UNIX, text):
         return text
     try:
         back = duration(text)
@@ -30,12 +29,14 @@ def seconds(text: str, now: float) -> str:
 
 
 def _date(text: str) -> str:
-    match = DATE.fullmatch(text)
+    match = re.fullmatch(DATE, text)
     if match is None:
         raise Failure(
             f'invalid time {text!r}: use a duration ("10m"), a date'
             ' ("2006-01-02T15:04:05Z") or unix seconds'
         )
+    from datetime import datetime
+
     day, clock, fraction, zone = match.groups()
     clock = clock or "00"
     full = clock + ":00" * (2 - clock.count(":"))

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 BUILT_IN = ("bridge", "host", "none", "default")
 ADDRESSES = "netkit.addresses"  # the driver option with an endpoint's addresses
 # No name of a network has a colon; "container:..." is none.
-_WITH_ADDRESSES = re.compile(r"(?!container:)(?P<name>[^:=,]+):(?P<addresses>(ip:|net:|\d).*)")
+_WITH_ADDRESSES = r"(?!container:)(?P<name>[^:=,]+):(?P<addresses>(ip:|net:|\d).*)"
 
 
 def with_addresses(text: str) -> tuple[str, Json]:
     """ "weave:10.2.1.1/24,net:default" as ("weave", the driver options); "weave" without any."""
-    found = _WITH_ADDRESSES.fullmatch(text)
+    found = re.fullmatch(_WITH_ADDRESSES, text)
     return (found["name"], {ADDRESSES: found["addresses"]}) if found else (text, {})
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
-
 from netkit.cli import filters, human, netflags, removing, table, values
 from netkit.cli.commands import NONE, at_least, command, complain, exactly
 from netkit.cli.flags import Options, many, switch, text, value
@@ -13,6 +11,7 @@ from netkit.client.failure import Misuse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ipaddress import IPv4Network, IPv6Network
 
     from netkit.cli.session import Session
     from netkit.client.engine import Json
@@ -32,6 +31,8 @@ def _drivers() -> str:
 
 
 def _cidrs(text: str) -> tuple[str, ...]:
+    from ipaddress import ip_network
+
     for each in text.split(","):
         try:
             ip_network(each, strict=False)
@@ -118,18 +119,27 @@ def request(options: Options) -> Json:
     return body
 
 
-def pools(options: Options) -> list[Json]:
-    """--subnet with the --ip-range, --gateway and --aux-address that lie in each."""
-    subnets = options.texts("subnet")
-    ranges, gateways = options.texts("ip-range"), options.texts("gateway")
-    if len(subnets) < max(len(ranges), len(gateways)):
-        raise ValueError("every ip-range or gateway must have a corresponding subnet")
+def _disjoint(subnets: list[str]) -> dict[str, IPv4Network | IPv6Network]:
+    from ipaddress import ip_network
+
     nets = {each: ip_network(each, strict=False) for each in subnets}
     if len(nets) < len(subnets) or any(
         a is not b and a.version == b.version and a.overlaps(b)
         for a in nets.values() for b in nets.values()
     ):  # fmt: skip
         raise ValueError("multiple overlapping subnet configuration is not supported")
+    return nets
+
+
+def pools(options: Options) -> list[Json]:
+    """--subnet with the --ip-range, --gateway and --aux-address that lie in each."""
+    from ipaddress import ip_address, ip_network
+
+    subnets = options.texts("subnet")
+    ranges, gateways = options.texts("ip-range"), options.texts("gateway")
+    if len(subnets) < max(len(ranges), len(gateways)):
+        raise ValueError("every ip-range or gateway must have a corresponding subnet")
+    nets = _disjoint(subnets)
     found: dict[str, Json] = {each: {"Subnet": each} for each in subnets}
 
     def home(kind: str, inside: str) -> Json:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import ip_address
-
 from netkit.cli.values import pairs
+from netkit.client.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 Bindings = dict[str, list[dict[str, str]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Published(Value):
     """A container port, "80/tcp", and where it is to be reached; empty means any."""
 
-    port: str
-    host_ip: str
-    host_port: str
+    __slots__ = ("host_ip", "host_port", "port")
+
+    def __init__(self, *, port: str, host_ip: str, host_port: str) -> None:
+        self.port: Final = port
+        self.host_ip: Final = host_ip
+        self.host_port: Final = host_port
 
 
 def published(texts: Iterable[str]) -> tuple[list[str], Bindings]:
@@ -97,6 +98,8 @@ def _split(text: str) -> tuple[str, str, str, str]:
     head, _, inside = rest.rpartition(":")
     address, _, host = head.rpartition(":") if ":" in head else ("", "", head)
     if address:
+        from ipaddress import ip_address
+
         bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
         try:
             address = str(ip_address(bare))

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from netkit.client.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 HUB = "docker.io"
 INVALID = "invalid reference format"
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(f"{_PART}(?:/{_PART})*")
+_PATH = f"{_PART}(?:/{_PART})*"
 _LABEL = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
-_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
-_ID = re.compile(r"[0-9a-f]{64}")
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_TAG = r"(?a:\w[\w.-]{0,127})"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+_ID = r"[0-9a-f]{64}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Value):
     """A name's parts; `tag` and `digest` may be empty."""
 
-    repository: str
-    tag: str
-    digest: str
+    __slots__ = ("digest", "repository", "tag")
+
+    def __init__(self, repository: str, tag: str, digest: str) -> None:
+        self.repository: Final = repository
+        self.tag: Final = tag
+        self.digest: Final = digest
 
 
 def parsed(text: str) -> Reference:
@@ -30,22 +37,23 @@ def parsed(text: str) -> Reference:
     rest, at, digest = text.partition("@")
     repository, tag = split_tag(rest)
     host, _, path = full_name(repository).partition("/")
-    if _ID.fullmatch(text):
+    if re.fullmatch(_ID, text):
         raise ValueError(
             f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
         )
     if path.lower() != path:
         raise ValueError(f"{INVALID}: repository name ({path}) must be lowercase")
-    wrong_tag = rest != repository and not _TAG.fullmatch(tag)
-    wrong_digest = at and not _DIGEST.fullmatch(digest)
-    if not _HOST.fullmatch(host) or not _PATH.fullmatch(path) or wrong_tag or wrong_digest:
+    wrong_tag = rest != repository and not re.fullmatch(_TAG, tag)
+    wrong_digest = at and not re.fullmatch(_DIGEST, digest)
+    wrong_name = not re.fullmatch(_HOST, host) or not re.fullmatch(_PATH, path)
+    if wrong_name or wrong_tag or wrong_digest:
         raise ValueError(INVALID)
     return Reference(repository, tag, digest)
 
 
 def is_id(text: str) -> bool:
     """Whether it is an image's whole id, which no repository's name may be."""
-    return bool(_ID.fullmatch(text.removeprefix("sha256:")))
+    return bool(re.fullmatch(_ID, text.removeprefix("sha256:")))
 
 
 def split_tag(reference: str) -> tuple[str, str]:

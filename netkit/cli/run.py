@@ -6,17 +6,8 @@ import os
 import re
 from contextlib import contextmanager
 
-from netkit.cli import createbody, createflags, logins, progress, terminal
+from netkit.cli import createbody, createflags, terminal
 from netkit.cli.commands import at_least, command, complain
-from netkit.cli.conversation import (
-    Ending,
-    detach_keys,
-    removed_after,
-    require_terminal,
-    resizer,
-    talk,
-)
-from netkit.cli.forward import forwarding
 from netkit.cli.references import full_name, is_id, parsed, split_tag, with_tag
 from netkit.client.failure import ENGINE_ERROR, NOT_EXECUTABLE, NOT_FOUND, Failure, Misuse, Refused
 
@@ -42,25 +33,29 @@ def create(session: Session, options: Options) -> None:
          interspersed=False)  # fmt: skip
 def run(session: Session, options: Options) -> int:
     body = request_body(options)
-    keys = detach_keys(options.text("detach-keys"))
+    keys = terminal.detach_keys(options.text("detach-keys"))
     if options.flag("detach"):
         if options.texts("attach"):
             raise Misuse("conflicting options: cannot specify both --attach and --detach")
         body |= dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False)
     else:
-        require_terminal(body["AttachStdin"], options.flag("tty"))
+        terminal.require_terminal(body["AttachStdin"], options.flag("tty"))
     with exit_codes_of_run():
         container = created(session, options, body)
         if options.flag("detach"):
             print(container, flush=True)
             session.engine.post(f"/containers/{container}/start")
             return 0
+        from netkit.cli.forward import forwarding
+
         with forwarding(session.engine, container, options.flag("sig-proxy")):
             return _attached(session, container, body, keys)
 
 
 def _attached(session: Session, container: str, body: Json, keys: str) -> int:
     """Start it with our streams attached; its exit status."""
+    from netkit.cli.conversation import Ending, removed_after, resizer, talk
+
     engine, tty = session.engine, bool(body.get("Tty"))
     stdin, stdout, stderr = (body[f"Attach{name}"] for name in ("Stdin", "Stdout", "Stderr"))
     stream = engine.hijack(
@@ -133,6 +128,8 @@ def _is_about_image(refused: Refused, image: str) -> bool:
 
 
 def _pull(session: Session, image: str, options: Options) -> None:
+    from netkit.cli import logins, progress
+
     name, _, digest = image.partition("@")
     repo, tag = split_tag(name)
     answer = session.engine.stream(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import pytest
 
 from netkit.cli.goformat import Template
@@ -106,7 +108,15 @@ def test_every_type_takes_an_empty_document_and_one_that_does_not_fit(kind: str)
 @pytest.mark.parametrize(
     ("given", "shown"),
     [("2025-05-30T12:07:14.000000000+00:00", "Fri May 30 12:07:14 2025"),
-     ("2025-05-03T02:07:04Z", "Sat May  3 02:07:04 2025"), ("", ""), ("lately", "lately")],
+     ("2025-05-03T02:07:04Z", "Sat May  3 02:07:04 2025"), ("", ""), ("lately", "lately"),
+     ("2024-02-29T23:59:59Z", "Thu Feb 29 23:59:59 2024"), ("2025-13-01T00:00:00Z",) * 2,
+     ("2025-01-01T00:61:00Z",) * 2, ("2025-01-01",) * 2, ("2025-01-01T00:00",) * 2],
 )  # fmt: skip
 def test_the_time_of_a_build_is_shown_as_docker_does(given: str, shown: str) -> None:
     assert ansi_date(given) == shown
+
+
+def test_days_of_the_week_are_those_of_the_calendar() -> None:
+    for days in range(0, 400 * 366, 499):
+        day = date(1899, 12, 31) + timedelta(days)
+        assert ansi_date(f"{day}T00:00:00Z")[:3] == f"{day:%a}", day
