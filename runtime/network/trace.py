@@ -13,7 +13,7 @@ from netkit.diagnose.explain.grammar import address_of
 from netkit.diagnose.trace.facts import HOST, Located, Wall
 from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.diagnose.trace.live import LiveObserver
-from netkit.diagnose.trace.walk import leg
+from netkit.diagnose.trace.undecided import leg
 from netkit.errors import Conflict, NotFound
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd

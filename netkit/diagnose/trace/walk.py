@@ -14,12 +14,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from netkit.diagnose.explain.diverted import Diverted, diverted
-from netkit.diagnose.explain.hooks import Trail, Undecided
+from netkit.diagnose.explain.hooks import Trail
 from netkit.diagnose.explain.journey import Journey, Party
 from netkit.diagnose.explain.packet import Ends, Packet
 from netkit.diagnose.trace import (
     advice,
     causes,
+    next_hop,
     overlay,
     overlay_arriving,
     overlay_leaving,
@@ -37,36 +38,12 @@ from netkit.diagnose.trace.facts import (
 )
 from netkit.diagnose.trace.flows import tracked
 from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Elsewhere, Left, Leg, Line, Step, Stop
-from netkit.diagnose.trace.stops import decisions, down, fits, received, usable
+from netkit.diagnose.trace.stops import decisions, fits, received, usable
 from netkit.errors import KernelError
 
 # kinds of the host's links that are bridges there
 OF_SWITCHES = frozenset({"tap", "tun", "openvswitch"})
 MOST_HOPS = 24
-MOST_GUESSES = 6  # unevaluable conditions: 64 ways to look at
-UNEVALUATED = {  # reasons of explain.journey -> codes
-    "policy routing is not evaluated": "policy-routing",
-    "rules on frames are not evaluated": "frame-rules",
-}
-
-
-def leg(ask: Ask, observer: Observer) -> Leg:
-    """Follow the packet on this host.  NotFound, InvalidSpec for what it does not know."""
-    return _explore(ask, observer, ())
-
-
-def _explore(ask: Ask, observer: Observer, guesses: tuple[bool, ...]) -> Leg:
-    """Try conditions that cannot be evaluated both ways; answer if the outcome is the same."""
-    walk = Walk(ask, observer, guesses)
-    try:
-        return walk.go()
-    except Undecided as u:
-        if len(guesses) < MOST_GUESSES:
-            no, yes = (_explore(ask, observer, (*guesses, guess)) for guess in (False, True))
-            if (no.end, no.code, no.space, no.ends) == (yes.end, yes.code, yes.space, yes.ends):
-                return no
-        code = UNEVALUATED.get(u.why, "rule-unknown")
-        return walk.stopped(Stop(code, f"it depends on {u.why}: {u.rule.text}"))
 
 
 class Walk:
@@ -131,7 +108,7 @@ class Walk:
         if self.hops > MOST_HOPS:
             raise Stop("too-long", f"after {MOST_HOPS} namespaces and switches it is still going")
         if party.kind == "host":
-            self._ask_route(space, self.ends.dst)
+            next_hop.routed(space, self.ends.dst, self.observer, self._say)
         packet = tracked(self.ends, self.ask, self.flows.get(space.key))
         trail = Trail(space.facts, self.guesses, asked=self.asked)
         asked, end = self.asked, Journey(space.facts, trail).go(party, packet)
@@ -154,31 +131,13 @@ class Walk:
                 space=space.key, original=Line.of(flow.original), sent=Line.of(flow.sent)
             )
         if routed and party.kind != "host" and end.party.kind != "host":
-            self._ask_route(space, self.ends.dst)
+            next_hop.routed(space, self.ends.dst, self.observer, self._say)
         match end.party.kind:
             case "host":
                 return self._arrived(space, party.iface)
             case "container":
                 return self._handed(space, end.party.name)
         return self._leave(space, end.party.iface, end.party.gateway or self.ends.dst)
-
-    def _ask_route(self, space: Space, dst: IPv4Address) -> None:
-        way = self.observer.route(space.key, dst)
-        self._say(space.name, "route", f"to {dst}: {way}")
-        if way.dev:
-            predicted = space.facts.route(dst)
-            if not way.local and predicted is not None and predicted.dev not in {way.dev, ""}:
-                words = f"the kernel sends {dst} by {way.dev}, its main table by {predicted.dev}"
-                raise Stop("policy-routing", words)
-            return
-        fallen = [n for n in space.nics.values() if not n.up and n.kind == "veth"]
-        if fallen and space.key != HOST:  # its routes went with it
-            raise down(space, fallen[0])
-        raise Stop(
-            "no-route",
-            f"{space.name} has no route to {dst} ({way.why})",
-            advice.route(space, dst, self.observer),
-        )
 
     def _led_away(self, away: Diverted, space: Space, packet: Packet, party: Party) -> None:
         sender = HOST if party.kind == "host" else party.name
@@ -219,7 +178,7 @@ class Walk:
                 )
             )
         usable(host, place.bridge)
-        self._right_mac(space, dev, near, place.bridge)
+        next_hop.neighbour_right(space, dev, near, place.bridge, self.observer)
         guard = host.facts.guards.get(nic.peer)
         if guard is not None and nic.mac not in guard.macs:
             fix = advice.own_address(space, nic, guard.macs)
@@ -232,48 +191,11 @@ class Walk:
         routed = host.facts.is_local(near)
         return self._through(host, Party(kind="container", name=name), routed)
 
-    def _right_mac(self, space: Space, dev: str, near: IPv4Address, bridge: str) -> None:
-        """The sender's neighbour entry for the next hop must hold a MAC address of the bridge's."""
-        mac, host = space.neighbours.get((dev, near), ""), self.observer.space(HOST)
-        known = {host.nics[bridge].mac}
-        found = host.facts.neighbour(bridge, near)
-        if found is not None:
-            known.add(self._mac(found.container.id, found.place.ifname))
-        elif not host.facts.is_local(near):
-            return
-        if mac and mac not in known:
-            raise Stop(
-                "wrong-mac",
-                f"{space.name} sends to {near} at {mac}, which is not its MAC address",
-                f"{advice.inside(space)}ip neigh del {near} dev {dev}",
-            )
-
-    def _mac(self, key: str, dev: str) -> str:
-        nic = self.observer.space(key).nics.get(dev)
-        return nic.mac if nic else ""
-
     def _handed(self, host: Space, name: str) -> Leg:
         """From the host, or from another port of the bridge, to a container's wire."""
         container = host.facts.containers[name]
         place = next(p for p in container.places if p.address.ip == self.ends.dst)
-        usable(host, place.bridge)
-        try:
-            fits(host, usable(host, place.port), self.ask.size)
-        except Stop as s:
-            if s.code == "link-down" and not s.fix:  # no carrier: the container's end is down
-                far = advice.inside(self.observer.space(container.id))
-                s.fix = f"{far}ip link set {place.ifname} up"
-            raise
-        mac = self._mac(container.id, place.ifname)
-        at = host.fdb.get((place.bridge, mac), "")
-        entry = f"its FDB has {mac} at {at}" if at else f"its FDB does not know {mac}: to all ports"
-        self._say(host.name, "bridge", f"{place.bridge} -> {place.port}; {entry}")
-        if at not in {"", place.port}:
-            raise Stop(
-                "fdb-elsewhere",
-                f"{place.bridge} sends {mac} to {at}, but {name} is at {place.port}",
-                f"bridge fdb del {mac} dev {at} master",
-            )
+        next_hop.bridged(container, place, self.ask.size, self.observer, self._say)
         return self._into(container.id, place.ifname)
 
     def _out(self, host: Space, dev: str, near: IPv4Address) -> Leg:
@@ -344,17 +266,11 @@ class Walk:
         if came.tunnels:
             return self._switched(switching.arriving(came, self.observer))
         dev = switching.receiving_interface(near, host)
-        if came.mac_dst and came.mac_dst not in self._macs(dev, near):
+        if came.mac_dst and came.mac_dst not in next_hop.macs_for(dev, near, self.observer):
             raise Elsewhere
         usable(host, dev)
         self._say(host.name, "wire", f"comes by {dev}, for {near}")
         return self._through(host, Party(kind="outside", iface=dev), host.facts.is_local(near))
-
-    def _macs(self, dev: str, near: IPv4Address) -> set[str]:
-        host = self.observer.space(HOST)
-        found = host.facts.neighbour(dev, near)
-        inside = {self._mac(found.container.id, found.place.ifname)} if found else set()
-        return inside | {host.nics[dev].mac}
 
     # -- the end ---------------------------------------------------------------------------
 

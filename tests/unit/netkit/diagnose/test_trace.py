@@ -43,7 +43,7 @@ from netkit.diagnose.trace.facts import (
 from netkit.diagnose.trace.join import Question, Trace, question, trace
 from netkit.diagnose.trace.leg import Ask, Left, Leg, Line, Step, Tunnel
 from netkit.diagnose.trace.stops import ended, plugged
-from netkit.diagnose.trace.walk import leg
+from netkit.diagnose.trace.undecided import leg
 from netkit.diagnose.trace.words import text
 from netkit.errors import InvalidSpec, KernelError, NotFound
 from netkit.kernel.netlink import sock_diag
