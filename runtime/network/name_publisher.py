@@ -176,7 +176,10 @@ class DnsPublisher:
                 self._set(id, views[id])
             elif self._resolver is not None:
                 self._resolver.remove(id)
-        self._views = len(self._resolver.known()) if self._resolver is not None else 0
+        known = self._resolver.known() if self._resolver is not None else frozenset()
+        self._views = len(known)
+        # A removal of which the answer was lost is made, and counted, once more.
+        self._failed = (self._failed[0], self._failed[1] | (known - by_sandbox.keys()))
 
     def _domains(
         self, networks: Iterable[str], records: Mapping[str, NetworkRecord]

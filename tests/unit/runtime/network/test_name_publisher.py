@@ -1,0 +1,59 @@
+"""The resolver ends once no container needs it, also where the answer to a removal was lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from netkit import threads
+from netkit.testing.waiting import eventually
+from runtime.network import name_publisher
+from runtime.network.name_publisher import DnsPublisher
+
+
+class LosesAnswers:
+    """A resolver that carries out a removal only after the next list of what it has."""
+
+    def __init__(self) -> None:
+        self.there = {"s"}
+        self.removed: list[str] = []
+        self.stopped = False
+
+    def remove(self, sandbox: str) -> None:
+        self.removed.append(sandbox)
+
+    def known(self) -> frozenset[str]:
+        found = frozenset(self.there)
+        self.there -= set(self.removed)
+        return found
+
+    def close(self, stop: bool) -> None:
+        self.stopped = stop
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(name_publisher, "AGAIN", 0.001)
+    monkeypatch.setattr(name_publisher, "IDLE", 0.001)
+
+
+def test_a_sandbox_that_seems_to_be_there_after_its_removal_is_removed_again() -> None:
+    names = DnsPublisher(SimpleNamespace(dns=Path("/nosuch")))  # type: ignore[arg-type]
+    resolver: Any = LosesAnswers()
+    names._resolver = resolver
+    networks = SimpleNamespace(
+        find=lambda ref: SimpleNamespace(builtin=False), endpoints=lambda: [], all=lambda: [],
+        global_networks=SimpleNamespace(remote_endpoints=lambda: []),
+    )  # fmt: skip
+    names.connect(networks, SimpleNamespace(get=lambda id: None), None)  # type: ignore[arg-type]
+    try:
+        former: Any = SimpleNamespace(network="n", sandbox="s")
+        names.publish([], [former])
+        eventually(lambda: resolver.stopped, 10, 0.005, what="the end of the resolver")
+    finally:
+        names.close()
+    assert set(resolver.removed) == {"s"}
