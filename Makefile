@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-drivers bench-images bench-netlink bench-watch bench-weave torture torture-store flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-drivers bench-images bench-netlink bench-watch bench-weave torture torture-store flood simulate simulate-large
 
 setup:
 	script/setup
@@ -14,6 +14,10 @@ bench: # make bench BENCH=--quick
 	script/setup --dev
 	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
 		.venv/bin/python -m bench $(BENCH)
+
+bench-cli: # make bench-cli BENCH='--only "ps|version"': the command line beside docker's
+	script/setup --dev
+	.venv/bin/python -m bench.cli $(BENCH)
 
 bench-drivers: # make bench-drivers BENCH=--quick; needs iperf3, and for the comparison mininet and bridge-utils
 	script/setup --dev

@@ -4,8 +4,8 @@ A path is what a user typed of it, with the program: "netkit net create", "weave
 
 Not by click, of which only the dispatch in this module would be used: it takes 27 ms of CPU time to
 import where an empty Python takes 10.  For the same reason nothing on the way of `netkit ps` and
-`netkit --help` imports dataclasses, typing, contextlib or a module that compiles regular
-expressions; tests/unit/netkit/cli/test_imports.py counts what is imported.
+`netkit --help` imports dataclasses, typing or contextlib, or compiles regular expressions:
+docs/performance.md; tests/unit/netkit/cli/test_imports.py counts what is imported.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Addresses of daemons, the catalog, completion and start-up."""
+"""Addresses of daemons, the catalog and completion."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -70,23 +69,6 @@ def test_every_command_of_the_catalog_exists_and_has_unique_flags() -> None:
         assert len(set(names)) == len(names), path
         assert len(set(shorts)) == len(shorts), path
         assert all(flag.help for flag in command.flags if not flag.hidden), path
-
-
-@pytest.mark.slow
-def test_what_is_imported_stays_light() -> None:
-    """--help in 100 ms: no client library, and of the commands only the one that is run."""
-    code = (
-        "import sys; sys.argv = ['netkit', 'ps', '--help']\n"
-        "from netkit.cli.app import run; run(sys.argv[1:])\n"
-        "print(' '.join(sys.modules), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stderr.split())
-    heavy = {"aiohttp", "requests", "httpx", "rich", "pyroute2", "asyncio", "http.client", "ssl",
-             "msgspec", "tarfile", "csv", "fractions", "concurrent.futures",
-             "netkit.cli.run", "netkit.cli.createflags", "netkit.network.api"}  # fmt: skip
-    assert not loaded & heavy
-    assert not [name for name in loaded if name.startswith("netkit.cli.weave")]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
