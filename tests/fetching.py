@@ -42,6 +42,9 @@ class Fetch:
             start_new_session=True,
         )  # fmt: skip
 
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def wait(self) -> dict[str, str]:
         """Return variables for the environment of the stages that need it."""
         if self.found is None:

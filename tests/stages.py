@@ -82,7 +82,7 @@ class Runner:
             while waiting or turn:
                 busy = sum([not run.ended() for run in turn])  # which notes when they ended
                 while waiting and busy < self._jobs:
-                    turn.append(self._start(waiting.pop(0)))
+                    turn.append(self._start(self._next(waiting)))
                     busy += 1
                 time.sleep(POLL_SECONDS)
                 while turn and self._report(turn[0]):
@@ -94,6 +94,12 @@ class Runner:
                 kill(run.process, signal.SIGKILL)
             for run in turn:
                 run.show()
+
+    def _next(self, waiting: list[Part]) -> Part:
+        """Take the first part that does not have to wait for what it needs, else the first."""
+        held_up = {stage for fetch in self._needed if fetch.running() for stage in fetch.stages}
+        free = (n for n, part in enumerate(waiting) if part.stage not in held_up)
+        return waiting.pop(next(free, 0))
 
     def _report(self, run: Run) -> bool:
         """Show new output of the part; return whether it has ended."""

@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from tests import oracle, parts, stages
+from tests.fetching import Fetch
 from tests.parts import Part, Stage
 from tests.stages import Runner
 
@@ -47,6 +49,21 @@ def test_stages_run_side_by_side_and_are_shown_one_after_another(
         "== test: three ==", "3", "== test: three ok",
     ]  # fmt: skip
     assert made.failed == ["two"]
+
+
+def test_what_waits_for_packages_is_overtaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def start(self: Fetch) -> None:
+        script = f"until [ -e {tmp_path}/made ]; do sleep 0.01; done; echo {tmp_path}"
+        self.process = subprocess.Popen(["sh", "-c", script], stdout=PIPE, stderr=PIPE, text=True)
+
+    monkeypatch.setattr(Fetch, "start", start)
+    commands = {"engine": "echo at $FOLDER", "slow": f"touch {tmp_path}/made"}
+    monkeypatch.setattr(parts, "STAGES", {n: Stage(c) for n, c in commands.items()})
+    Runner(tmp_path, 1, [Fetch((), program=("FOLDER", ""))]).go(list(commands))
+    shown = capfd.readouterr().out
+    assert shown.index("slow ok") < shown.index(f"at {tmp_path}/") < shown.index("engine ok")
 
 
 def test_one_job_runs_them_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
