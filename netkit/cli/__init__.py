@@ -37,12 +37,11 @@ def _leave(code: int) -> NoReturn:
     import os
     import sys
 
-    if "threading" not in sys.modules and "atexit" not in sys.modules:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except (AttributeError, OSError, ValueError):
-            pass  # a stream that is closed: the interpreter's own end reports it
-        else:
-            os._exit(code)
-    sys.exit(code)
+    if "threading" in sys.modules or "atexit" in sys.modules:
+        sys.exit(code)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):  # closed: the interpreter's own end reports it
+        raise SystemExit(code) from None
+    os._exit(code)

@@ -1,53 +1,24 @@
-"""netkitd: read the configuration, construct the parts, serve the API until a signal.
+"""netkitd: read the configuration, then be the daemon.
 
-    flags -> Config -> kernel, networks, images, containers -> Engine -> API on its listeners
-
-Containers do not depend on this process: it may be killed and started again at any time.
+The daemon's modules take 0.4 s to import: --version, --help, --validate and what is refused do
+without.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
 import gc
-import logging
 import os
-import resource
-import signal
-import socket
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import netkit
-from netkit import threads
 from netkit.errors import InvalidSpec, NetkitError
-from runtime import malloc
-from runtime.api.app import make_app
-from runtime.api.server.listen_address import TlsOptions, open_to_all, parse
-from runtime.api.server.listeners import open_all, tls_context
-from runtime.api.server.serve import serve
-from runtime.daemon import config_load
-from runtime.daemon.bootstrap import Daemon, bootstrap
-from runtime.daemon.config import DaemonConfig
-from runtime.daemon.reload import Reload, on_signal
-from runtime.oci.cgroups import Cgroups
-from runtime.paths import Paths
 
-log = logging.getLogger("netkit.daemon")
-WORKERS = 64  # threads for exits, restarts and other work outside requests
 # Allocations until a garbage collection.  A container with thousands of ports allocates and frees
 # hundreds of thousands of objects without cycles: by default the collections take a quarter of
 # the time.
 GC_THRESHOLD = (20_000, 20, 20)
-LEVELS = {
-    "trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING,
-    "error": logging.ERROR, "fatal": logging.CRITICAL, "panic": logging.CRITICAL,
-}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "--version" in given or "-v" in given:
         print(f"netkitd {netkit.__version__}")
         return
+    gc.set_threshold(*GC_THRESHOLD)  # before most modules are imported: that is a tenth of 0.4 s
+    from runtime.daemon import config_load
+
     try:
         config = config_load.load(given)
         if "--validate" in given:
@@ -63,162 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(f"warning: {warning}", file=sys.stderr)
             print("configuration OK", file=sys.stderr)
             return
-        _run(config, partial(config_load.load, given))
+        if os.geteuid() != 0:
+            raise InvalidSpec("must be root: it makes namespaces, mounts and links")
+        from runtime.daemon import process
+
+        process.run(config, partial(config_load.load, given))
     except NetkitError as error:
         raise SystemExit(f"netkitd: {error}") from None
-
-
-def _run(config: DaemonConfig, read: Callable[[], DaemonConfig]) -> None:
-    if os.geteuid() != 0:
-        raise InvalidSpec("must be root: it makes namespaces, mounts and links")
-    logging.basicConfig(
-        level=_level(config),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-    for warning in config.warnings:
-        log.warning("%s", warning)
-    os.umask(0o022)
-    # iptables, nft and others are in sbin, which the PATH of a user or a unit may lack.
-    os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
-    _raise_file_limit()
-    malloc.return_freed()
-    gc.set_threshold(*GC_THRESHOLD)
-    paths = Paths(config.root, config.run)
-    paths.make()
-    with _single_instance_lock(paths), _pidfile(config.pidfile):
-        asyncio.set_event_loop_policy(_policy())
-        asyncio.run(_serve(config, paths, read))
-
-
-def _level(config: DaemonConfig) -> int:
-    return logging.DEBUG if config.debug else LEVELS[config.log_level.lower()]
-
-
-def _policy() -> asyncio.AbstractEventLoopPolicy:
-    """Wait for child processes by pidfd: no thread per child, and no SIGCHLD to miss."""
-    policy = asyncio.DefaultEventLoopPolicy()
-    if sys.version_info < (3, 12):
-        policy.set_child_watcher(asyncio.PidfdChildWatcher())
-    return policy
-
-
-def _raise_file_limit() -> None:
-    """Raise the soft limit of descriptors, of which containers need several.
-
-    The default of 1024 is for programs that use select(2).
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = hard if hard != resource.RLIM_INFINITY else 1 << 20
-    if soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-@contextlib.contextmanager
-def _single_instance_lock(paths: Paths):  # type: ignore[no-untyped-def]
-    """Lock the run directory and the root: one daemon each.  The kernel releases locks at exit."""
-    with contextlib.ExitStack() as stack:
-        for lock in (paths.lock, paths.root / "netkitd.lock"):
-            lock.touch(mode=0o600)
-            lock.chmod(0o600)
-            file = stack.enter_context(open(lock, "a+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InvalidSpec(
-                    f"another netkitd uses {lock.parent}: give --root and --run of its own"
-                ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _pidfile(path: str):  # type: ignore[no-untyped-def]
-    if not path:
-        yield
-        return
-    Path(path).write_text(f"{os.getpid()}\n")
-    try:
-        yield
-    finally:
-        Path(path).unlink(missing_ok=True)
-
-
-async def _serve(
-    config: DaemonConfig, paths: Paths, read: Callable[[], DaemonConfig]
-) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    hangup = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    tls = TlsOptions(
-        enabled=config.tls,
-        verify=config.tlsverify,
-        ca=_path(config.tlscacert),
-        cert=_path(config.tlscert),
-        key=_path(config.tlskey),
-    )
-    default = config.run / "netkit.sock"
-    addresses = [parse(text, default=default, tls=tls.on) for text in config.listeners]
-    context = tls_context(tls)
-    # Before anything else is created: a refused address leaves nothing behind, and clients that
-    # connect during the start wait in the backlog.
-    listeners = open_all(
-        addresses,
-        tls=tls,
-        insecure=config.insecure_tcp,
-        environ=os.environ,
-        group=config.group,
-    )
-    # Not of an address that was refused.
-    found = [*open_to_all(addresses, tls), *filter(None, [Cgroups.probe().warning])]
-    for warning in found:
-        log.warning("%s", warning)
-    config = replace(config, warnings=(*config.warnings, *found))  # shown by `info`, too
-    with (
-        contextlib.ExitStack() as opened,
-        ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers,
-    ):
-        for listener in listeners:
-            opened.callback(listener.close)
-        # In a thread: it blocks, and the loop has to run work that parts post to it.
-        parts = await asyncio.to_thread(bootstrap, config, paths, loop, workers)
-        try:
-            await asyncio.to_thread(parts.restore)
-            serving = await serve(make_app(parts.engine), listeners, tls=context)
-            parts.recovery.start_by_policy()
-            reload = Reload(config, read, parts.engine, parts.engine_id, _level)
-            reloading = threads.task("reload", on_signal(hangup, reload))
-            _notify("READY=1")
-            log.info("ready: engine %s, %s", parts.engine_id, ", ".join(config.listeners))
-            await stop.wait()
-            reloading.cancel()
-            log.info("stopping; containers keep running")
-            _notify("STOPPING=1")
-            await serving.close()
-        finally:
-            await _end(parts)
-
-
-async def _end(parts: Daemon) -> None:
-    await parts.health.close()
-    await asyncio.to_thread(parts.close)
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
-def _notify(state: str) -> None:
-    """Notify systemd, if it started the daemon: sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-        sock.sendto(state.encode(), address)
 
 
 if __name__ == "__main__":

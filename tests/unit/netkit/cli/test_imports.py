@@ -57,7 +57,7 @@ COMMANDS = {
     "weave --help": (START, 13),
     "container --help": (START, 13),
     "ps": (LISTING, 56),
-    "ps --help": (LISTING | cli("examples +textwrap"), 50),
+    "ps --help": (LISTING | cli("examples +textwrap"), 48),
     "version": (TEMPLATES | cli("system"), 54),
     "images": (LISTING | cli("images references"), 58),
     "network ls": (LISTING | cli("network netflags removing"), 59),
