@@ -88,21 +88,27 @@ class NetworkConnector:
         with self._supervisor.lock(c.id):
             _check_exists(c)
             self._check_connect(c, record)
-            if _wish_for(c, record) is not None:
-                if not c.state.alive:
-                    return  # as Docker
+            word = _wish_for(c, record)
+            if word is not None and not c.state.alive:
+                return  # as Docker
+            if word is not None and self._is_on(c, record):
                 raise Forbidden(
                     f"endpoint with name {c.name} already exists in network {record.spec.name}"
                 )
+            word = word or record.spec.name
             endpoint_spec(c, settings, record)
-            networks = {**c.networks, record.spec.name: settings}
+            networks = {**c.networks, word: settings}
             # Before anything is allocated: a document beyond the memory bounds must fail first.
             self._store.admit(msgspec.structs.replace(c, networks=networks))
             self._sandboxes.reserve_on(c, record, settings)
             if c.state.alive:
                 self._connect(c, record, settings)
-            c.networks[record.spec.name] = settings
+            c.networks[word] = settings
             self._store.save(c)
+
+    def _is_on(self, c: Container, record: NetworkRecord) -> bool:
+        """Not where its address went to another host: it lists the network, and lost its place."""
+        return any(each.network == record.id for each in self._sandboxes.endpoints(c))
 
     def _check_connect(self, c: Container, record: NetworkRecord) -> None:
         """Refuse networks that cannot be combined, in Docker's words."""
@@ -170,7 +176,7 @@ class NetworkConnector:
             word = _wish_for(c, record)
             if word is None:
                 raise _not_connected(c, record)
-            if c.state.alive:
+            if c.state.alive and self._is_on(c, record):
                 self._sandboxes.disconnect(c, record)
             self._sandboxes.unreserve(c, record)
             c.networks.pop(word)

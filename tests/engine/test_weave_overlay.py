@@ -222,6 +222,9 @@ def test_stop_and_reset_leave_nothing(hosts: Hosts) -> None:
     assert second.post("/launch", Nickname="h2", Peers=[HOST])["Running"]
     second.post("/attach", Container="two")
     eventually(lambda: first.pings("one", second.engine.address("two", "weave")))
+    # Launched, it gives its addresses to the other host, and containers leave all the same.
+    assert second.post("/reset") == {"Containers": ["two"]}
+    assert second.engine.inspect("two")["NetworkSettings"]["Networks"] == {}
 
 
 def test_what_cannot_be_done_is_refused_with_docker_s_statuses(hosts: Hosts) -> None:

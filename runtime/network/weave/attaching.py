@@ -51,8 +51,8 @@ class Attaching:
         """
         wanted = parse(request.addresses) or parse(["net:default"])
         c, lane = self._running(request.container), self.default()
-        former = self._settings(c, lane)
-        if former is None:
+        former, there = self._settings(c, lane), self._addresses(c, lane)
+        if former is None or not there:  # it lost what it had, to another host
             options = {OPTION: _joined(wanted)} | ({WITHOUT_DNS: "true"} if request.without_dns
                                                    else {})  # fmt: skip
             if INTERFACE not in {e.ifname for e in self._host.endpoints() if e.sandbox == c.id}:
@@ -60,7 +60,7 @@ class Attaching:
             settings = EndpointSettings(aliases=request.names, driver_opts=options)
             self._containers.connect(c.id, lane.record.id, settings)
         else:
-            have = self._requests(former, self._addresses(c, lane))
+            have = self._requests(former, there)
             more = [each for each in wanted if each not in have]
             self._readdress(c, lane, former, [*have, *more])
         met = assigned(wanted, self._addresses(c, lane), _default(lane))

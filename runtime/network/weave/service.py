@@ -88,6 +88,7 @@ class WeaveService:
         )
         self._naming = Naming(host, self._attaching, containers, self.call)
         self.ps = self._attaching.ps
+        self._leaving = False  # in a reset
 
     def start(self) -> None:
         self._host.tidy()
@@ -241,9 +242,13 @@ class WeaveService:
     def reset(self, *, force: bool = False) -> list[str]:
         taken_off: set[str] = set()
         with self._operations:
-            with self.following.turns:
-                self._overlay.reset(0.0 if force else GIVING, self._described())
-            self._unfollow()
+            self._leaving = True
+            try:
+                with self.following.turns:
+                    self._overlay.reset(0.0 if force else GIVING, self._described())
+                self._unfollow()
+            finally:
+                self._leaving = False
             with suppress(NotFound):
                 self._remove(self._host.find(self._host.driver), taken_off)
         return sorted(taken_off)
@@ -341,7 +346,9 @@ class WeaveService:
     # -- what it reports -------------------------------------------------------------------------
 
     def _on_event(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "address lost":
+        # In a reset this host gives them away: containers leave network weave in order then, with
+        # their settings, and on others they go on on this host.
+        if event.get("event") == "address lost" and not self._leaving:
             self._evict(str(event["ident"]), str(event["address"]))
 
     def _evict(self, ident: str, address: str) -> None:
@@ -350,7 +357,8 @@ class WeaveService:
             has = any(each.partition("/")[0] == address for each in endpoint.addresses)
             if has and ident == ident_of(endpoint.network, endpoint.sandbox):
                 log.error(
-                    "weave: container %s loses %s: it belongs to another host by now; restart the "
-                    "container, and it gets another one", endpoint.owner_name, address,
+                    "weave: container %s loses %s: it belongs to another host by now; connect the "
+                    "container again, or restart it: it gets another one",
+                    endpoint.owner_name, address,
                 )  # fmt: skip
                 self._host.evict(endpoint.id)

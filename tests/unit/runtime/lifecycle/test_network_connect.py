@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from netkit.driver import Traits
-from netkit.errors import InvalidSpec
+from netkit.errors import Forbidden, InvalidSpec
 from netkit.spec import NetworkRecord, NetworkSpec
 from runtime.container.config import Config, EndpointSettings, HostConfig
 from runtime.container.model import Container
@@ -26,6 +27,7 @@ class Fakes:
 
     def __init__(self, mode: str, *networks: str) -> None:
         self.joined: list[str] = []
+        self.places: list[str] = []
         self.c = Container(
             id="c" * 64, name="web", created="", image="sha256:1", config=Config(),
             host_config=HostConfig(network_mode=mode),
@@ -48,6 +50,15 @@ class Fakes:
 
     def save(self, c: Container) -> None:
         self.joined = [*c.networks]
+
+    def endpoints(self, _c: Container) -> list[Any]:
+        return [SimpleNamespace(network=id) for id in self.places]
+
+    def connect(self, _c: Container, record: NetworkRecord, _settings: EndpointSettings) -> None:
+        self.places.append(record.id)
+
+    def disconnect(self, _c: Container, record: NetworkRecord) -> None:
+        self.places.remove(record.id)
 
     def reserve_on(self, *_: object) -> None: ...
     def unreserve(self, *_: object) -> None: ...
@@ -85,3 +96,17 @@ def test_the_network_of_a_container_in_host_mode_is_not_left() -> None:
     fakes = Fakes("host", "hostlike")
     with pytest.raises(InvalidSpec, match="cannot disconnect container from host network"):
         member(fakes).disconnect("web", "hostlike", force=False)
+
+
+def test_a_running_container_that_lost_its_place_is_connected_again_or_disconnected() -> None:
+    fakes = Fakes("bridge", "bridge")
+    fakes.c.state.status = "running"
+    member(fakes).connect("web", "plain", EndpointSettings())
+    with pytest.raises(Forbidden, match="already exists in network plain"):
+        member(fakes).connect("web", "plain", EndpointSettings())
+    fakes.places.clear()  # its address is another host's by now
+    member(fakes).connect("web", "plain", EndpointSettings(aliases=["shop"]))
+    assert fakes.c.networks["plain"].aliases == ["shop"]
+    fakes.places.clear()
+    member(fakes).disconnect("web", "plain", force=False)
+    assert fakes.joined == ["bridge"]

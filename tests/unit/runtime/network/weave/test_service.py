@@ -290,6 +290,29 @@ def test_a_reset_takes_containers_off_the_network_and_removes_it(bench: ServiceB
     assert bench.weave.reset() == []
 
 
+def test_a_reset_gives_addresses_away_and_containers_leave_in_order(
+    bench: ServiceBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.launch()
+    c = bench.containers.start("web")
+    bench.containers.start("l1")
+    bench.containers.connect("l1", bench.network("lane", "10.40.0.0/16"), EndpointSettings())
+    bench.weave.attach(AttachRequest(container="web"))
+    reset = bench.process.reset
+
+    def gives_away(*given: Any) -> None:
+        for address, ident in bench.process.held.items():
+            bench.weave._on_event({"event": "address lost", "ident": ident, "address": address})
+        reset(*given)
+
+    monkeypatch.setattr(bench.process, "reset", gives_away)
+    assert bench.weave.reset() == ["web"]
+    assert c.networks == {}
+    assert [e.owner_name for e in bench.net.endpoints()] == ["l1"]
+    bench.launch()
+    assert bench.weave.attach(AttachRequest(container="web"))
+
+
 def test_a_reset_takes_off_who_was_being_attached_or_removed(
     bench: ServiceBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +549,9 @@ def test_an_address_that_another_host_has_by_now_is_taken_away(bench: ServiceBen
     (ident,) = bench.process.held.values()
     bench.weave._on_event({"event": "address lost", "ident": ident, "address": "10.32.0.1"})
     assert bench.net.endpoints() == []
+    bench.process.elsewhere.add("10.32.0.1")
+    del bench.process.held["10.32.0.1"]
+    assert bench.weave.attach(AttachRequest(container="web")) == ["10.32.0.2/12"]
 
 
 def test_a_network_of_another_driver_has_the_name(bench: ServiceBench) -> None:
