@@ -19,6 +19,7 @@ from netkit.overlay.verbs import Call, Known, Notification, Refused
 
 ANSWER = 10.0  # seconds beyond what a verb itself may take
 SILENT = "the weave overlay does not answer"
+ENDED = "the weave overlay ended before it answered: see `netkit weave status`, and try again"
 ABSENT = "the weave overlay is not running on this host: netkit weave launch"
 
 
@@ -107,7 +108,7 @@ class Channel:
             raise Unanswered(f"{SILENT}: {e}") from e
         except (OSError, EOFError) as e:
             self.close()
-            raise KernelError(f"{SILENT}: {e or 'it ended'}") from e
+            raise KernelError(ENDED if _has_ended(e) else f"{SILENT}: {e}") from e
         if isinstance(answer, Refused):
             raise _error(answer)
         return answer.result
@@ -158,7 +159,7 @@ class Channel:
             self._sock.settimeout(left)
             packet = self._sock.recv(PACKET)
             if not packet:
-                raise EOFError("it has ended")
+                raise EOFError
             try:
                 message = self._assembly.add(packet)
                 if message is not None:
@@ -168,6 +169,11 @@ class Channel:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def _has_ended(error: OSError | EOFError) -> bool:
+    """Whether it closed the connection, or was killed with a question before it."""
+    return isinstance(error, ConnectionError) or not error.args
 
 
 def _timeval(seconds: float) -> bytes:

@@ -120,9 +120,27 @@ def test_a_process_that_ends_is_an_error(path: Path) -> None:
     with (
         answering(path),
         Channel(path) as channel,
-        pytest.raises(KernelError, match="it has ended"),
+        pytest.raises(KernelError, match="ended before it answered: see `netkit weave status`"),
     ):
         channel.call(verbs.Stop())
+
+
+def test_a_process_that_is_killed_with_a_question_before_it_is_an_error(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with Channel(path) as channel:
+            process, _ = listening.accept()
+
+            def die() -> None:
+                process.recv(1, socket.MSG_PEEK)
+                process.close()  # with an unread packet: ECONNRESET
+
+            killing = threading.Thread(target=die)
+            killing.start()
+            with pytest.raises(KernelError, match="ended before it answered"):
+                channel.call(verbs.Held())
+            killing.join()
 
 
 def test_only_its_owner_may_ask(path: Path) -> None:
