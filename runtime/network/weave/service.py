@@ -182,10 +182,10 @@ class WeaveService:
     # -- coming and going ------------------------------------------------------------------------
 
     def launch(self, request: LaunchRequest) -> dict[str, Any]:
-        request, former = launching.resumed(request, self._overlay)
-        spec = launching.network_spec(request, self._host.driver)
-        settings = launching.settings_of(request, spec.labels[launching.RANGE_LABEL], former)
-        with self._operations:
+        with self._operations:  # what is resumed is that of a stop which may be under way
+            request, former = launching.resumed(request, self._overlay)
+            spec = launching.network_spec(request, self._host.driver)
+            settings = launching.settings_of(request, spec.labels[launching.RANGE_LABEL], former)
             if self._overlay.launched or self._overlay.running:
                 raise Conflict("the weave overlay runs on this host already: netkit weave stop")
             record, made, warnings = self._network(request, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -265,6 +266,25 @@ def test_resume_goes_on_with_all_settings_of_the_former_launch(bench: ServiceBen
     with pytest.raises(Conflict, match="no former launch to resume"):
         bench.launch(resume=True)
     assert bench.names() == []
+
+
+def test_what_is_resumed_while_it_is_being_stopped_has_its_password(
+    bench: ServiceBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.launch(password="secret")
+    resuming = threading.Thread(target=lambda: bench.launch(resume=True))
+    stop = bench.process.stop
+
+    def slowly(*given: Any) -> None:
+        resuming.start()
+        resuming.join(0.05)
+        stop(*given)
+
+    monkeypatch.setattr(bench.process, "stop", slowly)
+    bench.weave.stop()
+    resuming.join(20)
+    assert bench.process.launched
+    assert bench.process.settings.password == "secret"
 
 
 def test_who_joined_peers_of_another_range_is_warned(bench: ServiceBench) -> None:
