@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netkit.cli.commands import Count, at_least, command, complain
 from netkit.cli.flags import Options, many, switch
-from netkit.cli.weaveaddresses import ADDRESSES, without_lengths
+from netkit.cli.weaveaddresses import ADDRESSES, is_ip, looks_like_one, without_lengths
 from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, WITHOUT_DNS, note
 from netkit.client.failure import Misuse
 
@@ -63,6 +63,8 @@ def _container(options: Options) -> tuple[str, list[str]]:
     *addresses, container = options.args
     if not container.strip():
         raise Misuse("invalid container name or ID: value is empty")
+    if looks_like_one(container) and not is_ip(container):  # no container can be called so
+        raise Misuse(f"no container is given: {container} is an address, and the container is last")
     return container, addresses
 
 

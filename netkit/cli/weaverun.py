@@ -42,6 +42,9 @@ class _Run(Command):
 
     def parse(self, path: str, args: Sequence[str]) -> Options:
         addresses, rest = split(args)
+        if addresses and not rest:
+            given = " ".join([path, *addresses])
+            raise Misuse(f"no image is given: {given} [OPTIONS] IMAGE [COMMAND] [ARG...]")
         options = super().parse(path, rest)
         if looks_like_one(image := options.args[0]):
             raise Misuse(f"{image}: addresses are given before options of docker run", ENGINE_ERROR)

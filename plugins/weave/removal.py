@@ -42,7 +42,10 @@ class Removal:
     def remove(self, council: Council, peer: PeerId, now: float, until: float) -> None:
         """What `peer` owns is to be ours."""
         if self._context.lives(peer):
-            text = f"{self._context.name(peer)} can be reached: run `netkit weave reset` on it"
+            text = (
+                f"{self._context.name(peer)} can be reached: run `netkit weave reset` on it; or, if"
+                " it has just ended, try again in half a minute"
+            )
             self._context.out.events.append(Removed(peer, False, 0, text))
             return
         self._begin(council, peer, self._context.me, now, until)

@@ -561,6 +561,9 @@ weave attach --without-dns 10.2.1.3/24 web
 weave attach --rewrite-hosts --no-multicast-route web
 weave attach
 weave attach ''
+weave attach 10.2.1.3/24
+weave attach web net:default
+weave detach 10.2.1.3/24
 weave attach taken
 weave detach web
 weave detach 10.2.2.1/24 ip:10.2.1.3/24 web
