@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import getpass
 import json
 import sys
 
@@ -193,6 +192,8 @@ def _asked(user: str) -> Credentials:
     user = user or input("Username: ").strip()
     if not user:
         raise Failure("Error: Non-null Username Required")
+    import getpass
+
     password = getpass.getpass("Password: ")
     if not password:
         raise Failure("Error: Password Required")

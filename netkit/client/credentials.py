@@ -11,14 +11,13 @@ import binascii
 import json
 import os
 import re
-import subprocess
-import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from netkit.client.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
 HUB = "docker.io"
 HUB_KEY = "https://index.docker.io/v1/"  # Docker's key for it
@@ -30,11 +29,16 @@ class Unusable(Exception):
     """The file or the helper cannot be used; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
+class Credentials(Value):
+    __slots__ = ("identity_token", "password", "username")
+
+    def __init__(self, username: str = "", password: str = "", identity_token: str = "") -> None:
+        self.username: Final = username
+        self.password: Final = password
+        self.identity_token: Final = identity_token
+
+    def __repr__(self) -> str:
+        return f"Credentials(username={self.username!r})"  # which may be logged
 
 
 def key(registry: str) -> str:
@@ -134,6 +138,8 @@ class DockerConfig:
 
     def _write(self, document: dict[str, Any]) -> None:
         """Whole or not at all, readable by its owner only; what a link leads to is replaced."""
+        import tempfile
+
         target = Path(os.path.realpath(self.path))
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,6 +173,8 @@ class DockerConfig:
 
     def _run(self, helper: str, verb: str, text: str) -> bytes | None:
         """Output of a helper; None if it has nothing for that server."""
+        import subprocess
+
         program = f"docker-credential-{helper}"
         if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
             raise Unusable(f"{self.path}: {helper[:60]!r} is no name of a credential helper")

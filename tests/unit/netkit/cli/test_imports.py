@@ -49,6 +49,11 @@ LISTING = TEMPLATES | cli("ps filters values")
 CREATING = ASKING | cli(
     "run createbody createflags human mounts netflags ports references terminal values +contextlib"
 )
+PULLING = LISTING | {"netkit.client.credentials"} | cli(
+    "logins progress references registry"
+    " +_struct +base64 +binascii +fnmatch +ipaddress +ntpath +pathlib +struct +urllib +warnings"
+    " +contextlib +glob +grp"  # of pathlib, in Python 3.13
+)
 # Command line: the modules known to be needed, and how many there may be in all, counted with the
 # parts of packages of the standard library, of which some versions of Python have more.
 COMMANDS = {
@@ -68,6 +73,7 @@ COMMANDS = {
     "start web": (ASKING | cli("attach terminal human"), 49),
     "run --help": (CREATING | cli("examples +textwrap"), 49),
     "run -d busybox": (CREATING, 58),
+    "pull busybox": (PULLING, 74),
 }
 
 

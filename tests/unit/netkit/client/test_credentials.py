@@ -101,3 +101,8 @@ def test_a_file_that_is_spoiled_gives_no_credentials(config: DockerConfig) -> No
     config.path.write_text('{"auths": {"r": {"auth": "!"}, "s": 7}}')
     assert config.get("r") is None
     assert config.get("s") is None
+
+
+def test_a_password_is_not_shown_with_what_is_logged() -> None:
+    shown = repr(Credentials("me", "se:cret", "token"))
+    assert shown == "Credentials(username='me')"
