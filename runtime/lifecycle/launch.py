@@ -77,7 +77,7 @@ class Launcher:
 
     def prepare(self, c: Container) -> None:
         self._paths.container(c.id).mkdir(mode=0o700)
-        self._snapshots.create(c.id, c.image)
+        self._snapshots.create(c.id, c.image, synced=not c.host_config.auto_remove)
         self._volumes.create(c)
         with self._mounted.initial(c.id) as root, Root(root) as inside:
             furnish_init(inside)

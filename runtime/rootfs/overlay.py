@@ -4,6 +4,7 @@ folder/ID/diff    upperdir: what the container has written
 folder/ID/init    below it: the mount points that every container gets
 folder/ID/work    workdir of overlayfs
 folder/ID/image   id of its image
+folder/ID/unsynced  there is no need to sync it: it goes with the end of its run
 
 As in Docker, what a container's mounts need is in a layer of its own, so that `diff` holds what the
 container changed and nothing else.  Containers made before there was one have it all in `diff`.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -29,6 +31,9 @@ from runtime.rootfs.diff import RUNTIME_MOUNTPOINTS, FileChange, changes
 from runtime.rootfs.mount import overlay
 
 log = logging.getLogger("netkit.rootfs")
+
+# The mount option: overlayfs.rst, "Volatile mount", Linux 5.10.
+VOLATILE = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= (5, 10)
 
 
 class LayersOf(Protocol):
@@ -51,8 +56,12 @@ class OverlaySnapshots:
         self._empty = folder / "empty"  # stands in for an image without layers
         self._empty.mkdir(mode=0o755, exist_ok=True)
 
-    def create(self, id: str, image_id: str) -> None:
-        """`image_id` "": over no image.  NotFound."""
+    def create(self, id: str, image_id: str, *, synced: bool = True) -> None:
+        """`image_id` "": over no image.  NotFound.
+
+        Not `synced` (--rm): unmounting does not wait until the file system below, of this
+        container and of all others, is on the disk; neither does fsync(2) inside.
+        """
         if image_id:
             self._images.layers_of(image_id)  # NotFound before anything is made
         home = self.folder / id
@@ -62,6 +71,8 @@ class OverlaySnapshots:
         (home / "work").mkdir(mode=0o700)
         (home / "image").touch(mode=0o600)
         (home / "image").write_text(image_id)
+        if not synced and VOLATILE:
+            (home / "unsynced").touch(mode=0o600)
 
     def known(self) -> set[str]:
         return {p.name for p in self.folder.iterdir() if p.name != "empty"}
@@ -98,6 +109,9 @@ class OverlaySnapshots:
     def _mount(self, id: str, target: Path, *, upper: str, above: Sequence[str]) -> None:
         home = self.folder / id
         links = map(self._images.layers.link, reversed(self._layers(id)))
+        volatile = (home / "unsynced").exists()
+        if volatile:
+            _forget_volatile(home / "work")
         try:
             # index and the like are off: a layer would depend on the files below it (overlayfs.rst)
             overlay(
@@ -105,7 +119,8 @@ class OverlaySnapshots:
                 base=self._images.layers.folder,
                 lower=[*above, *links] or [str(self._empty)],
                 options=f"upperdir={home}/{upper},workdir={home}/work,"
-                "index=off,xino=off,redirect_dir=off,metacopy=off",
+                "index=off,xino=off,redirect_dir=off,metacopy=off"
+                f"{',volatile' if volatile else ''}",
             )
         except OSError as e:
             raise KernelError(f"{e.filename}: {e.strerror}", errno=e.errno) from e
@@ -189,3 +204,16 @@ class OverlaySnapshots:
             finally:
                 os.close(top)
         return total
+
+
+def _forget_volatile(work: Path) -> None:
+    """Remove the mark by which overlayfs refuses a layer that was mounted so before.
+
+    It is for a crash of the host, which loses what was not synced: after that a container with
+    --rm is removed, not started.
+    """
+    mark = work / "work/incompat/volatile"
+    with suppress(FileNotFoundError):
+        (mark / "dirty").unlink(missing_ok=True)
+        mark.rmdir()
+        mark.parent.rmdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.daemon import DOCKER, Engine, fresh
+from tests.engine.daemon import DOCKER, Engine, fresh, netkit_only
 
 
 @pytest.mark.parametrize(
@@ -177,6 +177,32 @@ def test_restart_is_another_process_with_the_same_files(engine: Engine) -> None:
     assert after["Pid"] != before["Pid"]
     assert after["StartedAt"] > before["StartedAt"]
     engine.docker("exec", name, "test", "-e", "/mark")
+
+
+@netkit_only("it syncs the whole file system at the end of each run")
+def test_what_goes_with_its_run_is_not_synced_to_disk(engine: Engine) -> None:
+    for flags in ((), ("--rm",)):
+        name = engine.sleeper(*flags)
+        engine.docker("exec", name, "sh", "-c", "echo kept > /mark; sync")
+        assert _is_volatile(engine, name) == bool(flags)
+        engine.docker("restart", "-t", "0", name)
+        assert engine.out("exec", name, "cat", "/mark") == "kept"
+        assert _is_volatile(engine, name) == bool(flags)
+        engine.docker("rm", "-f", name)
+
+
+def test_a_container_with_rm_is_read_before_it_is_started(engine: Engine, tmp_path: Path) -> None:
+    name = engine.out("create", "--rm", "busybox", "true")
+    engine.docker("cp", f"{name}:/etc/passwd", str(tmp_path))
+    engine.docker("cp", str(tmp_path / "passwd"), f"{name}:/mark")
+    engine.docker("start", "-a", name)
+
+
+def _is_volatile(engine: Engine, name: str) -> bool:
+    place = str(engine.rundir / "rootfs" / engine.inspect(name)["Id"])
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    (mount,) = (line for line in mounts if line.split()[4] == place)
+    return not {"volatile", "fsync=volatile"}.isdisjoint(mount.rpartition(" ")[2].split(","))
 
 
 def test_pause_stops_time_and_unpause_goes_on(engine: Engine) -> None:

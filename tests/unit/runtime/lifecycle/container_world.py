@@ -226,7 +226,7 @@ class Snapshots:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def create(self, id: str, image: str) -> None:
+    def create(self, id: str, image: str, *, synced: bool) -> None:
         self._host.snapshots.add(id)
 
     def remove(self, id: str) -> None:
