@@ -72,6 +72,7 @@ class Launcher:
         self._noticed: dict[str, ExitCallback] = {}
         # ids of containers that wait for their restart, and were reported as disconnected
         self._between: set[str] = set()
+        self._cleared: set[str] = set()  # ids of those of whose last run nothing is left
 
     # create and remove
 
@@ -90,18 +91,21 @@ class Launcher:
 
     def discard(self, c: Container) -> None:
         """Remove everything of the container but its row."""
-        self.down(c, keep_network=False)
+        if c.id not in self._cleared:
+            self.down(c, keep_network=False)
         self._sandboxes.forget(c)
         made = c.extra.get("pending") == "create"
         anonymous = made or bool(c.extra.get("remove_volumes"))
         self._volumes.forget(c, anonymous=anonymous, made=made)
         self._mounted.remove(c.id)
         remove_tree(self._paths.container(c.id))
+        self._cleared.discard(c.id)
 
     # up and down
 
     def up(self, c: Container, noticed: ExitCallback) -> int:
         """Start the container; the pid of its first process.  On failure everything is undone."""
+        self._cleared.discard(c.id)
         # Each undo is pushed before its step, so that a step that fails half-way is undone, too.
         with Undo() as undo:
             undo.push(self._mounted.release, c.id)
@@ -187,6 +191,7 @@ class Launcher:
     def adopt(self, c: Container, noticed: ExitCallback) -> None:
         """Take over a container that an earlier daemon process started and that still runs."""
         self._noticed[c.id] = noticed
+        self._cleared.discard(c.id)
         self._mounted.acquire(c.id)
         self._volumes.adopt(c)
 
@@ -211,17 +216,19 @@ class Launcher:
     def _unseen(run: int) -> ExitInfo:
         return ExitInfo(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
 
-    def down(self, c: Container, *, keep_network: bool) -> None:
+    def down(self, c: Container, *, keep_network: bool, last: bool = False) -> None:
         """Undo `up`; safe to repeat.
 
         `keep_network`: it will restart, so its endpoints stay; only its namespace is renewed.
+        `last`: it is removed next, and its layer already now, while the kernel waits for links.
         """
         self._watcher.forget(c.id)
         self._noticed.pop(c.id, None)
         self.abort_attach(c)
         if c.host_config.network_of is not None:  # the network is another container's
-            self._end(c)
+            self._end(c, last)
             self._volumes.tell_down(c)
+            self._cleared.add(c.id)
             return
         left = [] if c.id in self._between else self._sandboxes.endpoints(c)
         if keep_network:
@@ -236,15 +243,18 @@ class Launcher:
             self._end(c)
             self._sandboxes.close(c)
         else:  # no process is left: the order does not matter, and both take time
-            run_parallel(lambda: self._end(c), lambda: self._sandboxes.close(c))
+            run_parallel(lambda: self._end(c, last), lambda: self._sandboxes.close(c))
+        self._cleared.add(c.id)
         self._sandboxes.tell_left(c, left)
         self._volumes.tell_down(c)
 
-    def _end(self, c: Container) -> None:
+    def _end(self, c: Container, last: bool = False) -> None:
         self._shim.delete(c.id)
         self._volumes.down(c)
         self._mounted.release(c.id)
         unshare_memory(self._paths.shared_memory(c.id))
+        if last:
+            self._mounted.remove(c.id)
 
     def leftover_ids(self, c: Container) -> bool:
         """Is anything left on the host that only a running container has?"""

@@ -217,7 +217,7 @@ class Supervisor:
             self.emit(c, "oom")
         self.emit(c, "die", exitCode=str(ended.exit_code), execDuration=str(int(ran)))
         # Before waiters are resolved: a client that waited may reuse the ports and addresses.
-        self.owed.attempt(c, "cleaning up", partial(self._clean, c, again or held))
+        self.owed.attempt(c, "cleaning up", partial(self._clean, c, again or held, last=remove))
         if remove:
             c.state.status = "removing"
             self.owed.save(c)
@@ -227,10 +227,10 @@ class Supervisor:
         elif remove:
             self._drop(c)
 
-    def _clean(self, c: Container, keep_network: bool) -> None:
+    def _clean(self, c: Container, keep_network: bool, *, last: bool = False) -> None:
         """Clean up after the run, unless the next one has started (clean-up may be a retry)."""
         if not c.state.alive:
-            self._launcher.down(c, keep_network=keep_network)
+            self._launcher.down(c, keep_network=keep_network, last=last)
 
     def _tell_ended(self, c: Container) -> None:
         # "not-running" also if it restarts, as Docker does: `attach` waits for that

@@ -91,3 +91,23 @@ def test_of_two_failures_the_networks_is_reported_and_all_is_undone(
     with pytest.raises(OSError, match="no network"):
         made.life.start(ID)
     assert made.host.left(ID) == ["reserved", "snapshots", "volumes"]
+
+
+def test_a_run_that_has_ended_is_cleaned_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    try:
+        world.supervisor.create(world.container(rm=True))
+        world.life.start(ID)
+        world.points.met.clear()
+        world.end(ID, 0)
+        world.settle()
+        assert world.host.left(ID) == []
+        calls = [point.split()[0] for point in world.points.met]
+        assert {name: calls.count(name) for name in ("sandboxes.close", "shim.delete")} == {
+            "sandboxes.close": 1,
+            "shim.delete": 1,
+        }
+    finally:
+        world.close()
