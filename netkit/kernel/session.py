@@ -54,6 +54,11 @@ class Session:
                 self._sockets[ns] = Netlink(socket.NETLINK_ROUTE, self._tally)
         return self._sockets[ns]
 
+    def separate_netlink(self, ns: str) -> Netlink:
+        """One for another thread, which closes it."""
+        with netns.inside(self.path(ns)):
+            return Netlink(socket.NETLINK_ROUTE, self._tally)
+
     def nftables(self) -> Netlink:
         """Of the home namespace."""
         if self._nftables is None:

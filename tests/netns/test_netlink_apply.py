@@ -11,6 +11,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -21,7 +22,7 @@ import pytest
 
 from netkit.errors import KernelError
 from netkit.kernel import netns
-from netkit.kernel.netlink import apply, rtnl
+from netkit.kernel.netlink import apply, removal, rtnl
 from netkit.kernel.netlink.codec import TIMEVAL, Reply, Tally
 from netkit.kernel.session import Session
 from netkit.model import HOST, Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
@@ -358,6 +359,59 @@ def test_unmade_kinds_and_broken_names_are_clear_errors(lab):
 
 
 # -- cost ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("containers", [1, 3])
+def test_a_removal_waits_for_links_to_be_gone_and_not_for_the_kernels_answer(
+    lab, monkeypatch, containers
+):
+    """The answer comes after an RCU barrier; here it is withheld until all is over."""
+    host, over = lab.host(), threading.Event()
+    made = [r for n in range(1, containers + 1) for r in lab.container(n)]
+    lab.make(host, *lab.bridge(), *made)
+    answered, ask = [], removal.Netlink.run
+
+    def withheld(self, requests):
+        replies = ask(self, requests)
+        if threading.current_thread().name == "netkit-unlink":
+            over.wait(20)
+            answered.append(replies)
+        return replies
+
+    monkeypatch.setattr(removal.Netlink, "run", withheld)
+    try:
+        lab.drop(host, *(r for r in made if isinstance(r, Link)))
+        assert answered == []
+        assert not any(k[0] == "link" for k in host.observe([r.key for r in made]))
+    finally:
+        over.set()
+    eventually(lambda: answered)
+    assert {r.errno for r in answered[0]} == {0}
+
+
+def test_a_removal_is_answered_where_nothing_is_announced(lab, monkeypatch):
+    monkeypatch.setattr(removal, "RTMGRP_LINK", 0)
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1))
+    lab.drop(host, *lab.container(1))
+    assert host.observe([r.key for r in lab.container(1)]) == {}
+
+
+def test_more_removals_than_threads_wait_themselves(lab, monkeypatch):
+    monkeypatch.setattr(removal, "_free", threading.BoundedSemaphore(1))
+    assert removal._free.acquire(blocking=False)
+    monkeypatch.setattr(removal.threads, "once", None)
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1))
+    lab.drop(host, *lab.container(1))
+    assert host.observe([r.key for r in lab.container(1)]) == {}
+
+
+def eventually(true):
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_request_costs_a_send_and_a_receive_without_polling(lab):

@@ -17,7 +17,7 @@ from itertools import product
 
 from netkit.errors import KernelError
 from netkit.kernel.adapter import Adapter
-from netkit.kernel.netlink import kinds, observe, rtnl, tap
+from netkit.kernel.netlink import kinds, observe, removal, rtnl, tap
 from netkit.kernel.netlink.codec import Reply, Request
 from netkit.kernel.netlink.moved import remove_moved
 from netkit.kernel.session import OPEN_AT_ONCE, Session
@@ -253,16 +253,22 @@ def _keep_taps(jobs: Sequence[Job]) -> None:
 
 
 def _removed_at_once(session: Session, jobs: Sequence[Job]) -> bool:
-    """Delete several links at once, as one group with a random number that no other tool uses."""
+    """Delete links at once, several as one group with a random number that no other tool uses.
+
+    False, and nothing is certain, where one of them is refused: each is then tried by itself.
+    """
     # Each DELLINK by itself waits until the stack has released the device, a group waits once: see
     # rtnl.del_group.
-    doomed = [job for job in jobs if job.doomed]
-    if len(doomed) < 2 or len({job.ns for job in jobs}) > 1:
+    doomed = [job.doomed for job in jobs if job.doomed]
+    if not doomed or len({job.ns for job in jobs}) > 1:
         return False
     group = random.choice(GROUPS)
-    requests = [rtnl.join_group(job.doomed, group) for job in doomed]
-    replies = session.netlink(jobs[0].ns).run([*requests, rtnl.del_group(group)])
-    return replies[-1].errno == 0 and all(r.errno in {0, *GONE} for r in replies)
+    requests = [rtnl.del_link(doomed[0])]
+    if len(doomed) > 1:
+        requests = [rtnl.join_group(n, group) for n in doomed] + [rtnl.del_group(group)]
+    replies = removal.delete(session, jobs[0].ns, doomed, requests)
+    last = {0} if len(doomed) > 1 else {0, *GONE}
+    return replies[-1].errno in last and all(r.errno in {0, *GONE} for r in replies)
 
 
 def _error(session: Session, job: Job) -> KernelError:
