@@ -1,7 +1,8 @@
 """Measure netkit beside dockerd and podman on this machine:  python -m bench [--quick].
 
 Each engine runs in a network namespace of its own with folders of its own; engines are measured
-in turn, measure by measure, so that the noise of the machine affects them alike.  Needs root.
+in turn, measure by measure, so that the noise of the machine affects them alike; "floor" is the
+same work by hand, see `floors`.  Needs root.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ def main() -> int:
         peers = _started(stack, names)
         names = [peer.name for peer in peers]
         for measure in chosen:
-            rows.append(Row(measure, {peer.name: _sample(measure, peer, scale) for peer in peers}))
-    print("\n" + render(rows, names))
+            samples = {peer.name: _sample(measure, peer, scale) for peer in peers}
+            samples["floor"] = _floor(measure, peers, scale)
+            rows.append(Row(measure, samples))
+    print("\n" + render(rows, [*names, "floor"]))
     if options.json:
         options.json.write_text(
             json.dumps({row.measure.name: dict(row.samples) for row in rows}, indent=1)
@@ -71,6 +74,15 @@ def _started(stack: ExitStack, names: list[str]) -> list[Peer]:
                 raise
             print(f"bench: {name} is left out: it does not start: {error}", flush=True)
     return peers
+
+
+def _floor(measure: Measure, peers: list[Peer], scale: Scale) -> list[float]:
+    """Samples of the same work by hand, beside netkit; none where there are none."""
+    ours = next((peer for peer in peers if peer.name == "netkit"), None)
+    if measure.floor is None or ours is None:
+        return []
+    print(f"bench: {measure.name}: floor", flush=True)
+    return measure.floor(ours, scale.repeats)
 
 
 def _sample(measure: Measure, peer: Peer, scale: Scale) -> list[float]:

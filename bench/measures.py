@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docker
 
+from bench import floors
 from bench.peers import IMAGE, Peer
 
 SLEEP = ["sleep", "1000000"]
@@ -41,6 +42,8 @@ class Measure:
     aim: str = ""  # what the project set out for, in words
     ratio: float | None = None  # of the peer's figure, at most
     most: float | None = None  # in the unit, at most
+    floor: Callable[[Peer, int], list[float]] | None = None  # see `floors`; of (peer, repeats)
+    floor_ratio: float | None = None  # of the floor's figure, at most
 
 
 @contextmanager
@@ -86,6 +89,15 @@ def run_by_own_cli(peer: Peer, scale: Scale) -> list[float]:
     return [_timed(lambda: _cli(peer, argv)) for _ in range(scale.repeats)]
 
 
+def run_less_client(peer: Peer, scale: Scale) -> list[float]:
+    """`docker run --rm IMAGE true`, less a `docker version` just before: the client's own start."""
+    run, version = [*peer.cli, "run", "--rm", IMAGE, "true"], [*peer.cli, "version"]
+    return [
+        _timed(lambda: _cli(peer, run), 1000) - _timed(lambda: _cli(peer, version), 1000)
+        for _ in range(scale.repeats)
+    ]
+
+
 def network_create(peer: Peer, scale: Scale) -> list[float]:
     names = [f"bench-{n}" for n in range(scale.repeats)]
     with api(peer) as client:
@@ -98,9 +110,18 @@ def network_create(peer: Peer, scale: Scale) -> list[float]:
 
 def network_connect(peer: Peer, scale: Scale) -> list[float]:
     """A running container joins one more network."""
+    return _connect(peer, scale, "bridge")
+
+
+def switch_connect(peer: Peer, scale: Scale) -> list[float]:
+    """As `network_connect`, on Open vSwitch; none where the engine has no such networks."""
+    return _connect(peer, scale, "ovs") if peer.switched else []
+
+
+def _connect(peer: Peer, scale: Scale, driver: str) -> list[float]:
     out: list[float] = []
     with api(peer) as client:
-        client.create_network("bench-join")
+        client.create_network("bench-join", driver=driver)
         container = client.create_container(IMAGE, SLEEP)["Id"]
         try:
             client.start(container)
@@ -226,8 +247,11 @@ def measures(scale: Scale) -> list[Measure]:
         Measure(
             "run --rm echo hi, own CLI", "s", run_by_own_cli, "a third of Docker's", ratio=third
         ),
-        Measure("network create", "ms", network_create, "15 ms", most=15),
-        Measure("network connect", "ms", network_connect, "15 ms", most=15),
+        Measure("run --rm true less client", "ms", run_less_client, "1.6 of bare runc",
+                floor=floors.runc_run, floor_ratio=1.6),
+        Measure("network create", "ms", network_create, "5 ms", most=5, floor=floors.bridge),
+        Measure("network connect", "ms", network_connect, "5 ms", most=5, floor=floors.pair),
+        Measure("network connect, ovs", "ms", switch_connect, "12 ms", most=12),
         Measure("exec true", "ms", exec_true),
         *(
             Measure(f"{n} parallel run -d", "s", parallel(n), "a third of Docker's", ratio=third)

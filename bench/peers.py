@@ -6,6 +6,7 @@ import os
 import shutil
 import socketserver
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from netkit.lab.openvswitch import OpenVSwitch
 from tests.engine import image
 from tests.engine.daemon import DOCKER, Engine, netkit, netkitd
 from tests.engine.wire import Wire, inside
@@ -31,6 +33,7 @@ class Peer:
     folder: Path  # in the arguments of all the engine's processes
     own_cli: tuple[str, ...] = ()  # netkit's own command line
     engine: Engine | None = None
+    switched: bool = False  # it has networks on Open vSwitch
 
     def environment(self) -> dict[str, str]:
         hidden = ("DOCKER_", "NETKIT_")
@@ -74,7 +77,9 @@ def start(name: str) -> Iterator[Peer]:
             stack.enter_context(_syslog())
             yield stack.enter_context(_start_podman(wire))
             return
-        engine = Engine(wire, kind={"netkit": "netkitd"}.get(name, name))
+        switch = stack.enter_context(_open_vswitch(wire)) if name == "netkit" else None
+        flags = ("--ovs-db", switch.remote) if switch else ()
+        engine = Engine(wire, kind={"netkit": "netkitd"}.get(name, name), flags=flags)
         stack.callback(engine.destroy)
         engine.start()
         engine.load_image(IMAGE)
@@ -85,7 +90,22 @@ def start(name: str) -> Iterator[Peer]:
             folder=engine.folder,
             own_cli=(*netkit(), "-H", engine.host) if name == "netkit" else (),
             engine=engine,
+            switched=switch is not None,
         )
+
+
+@contextmanager
+def _open_vswitch(wire: Wire) -> Iterator[OpenVSwitch | None]:
+    """One in the engine's namespace; None where it is not installed."""
+    if not shutil.which("ovs-vswitchd"):
+        yield None
+        return
+    switch = OpenVSwitch(f"/run/netns/{wire.host}", Path(tempfile.mkdtemp(prefix="nk-b")))
+    try:
+        switch.start()
+        yield switch
+    finally:
+        switch.remove()
 
 
 @contextmanager

@@ -26,6 +26,11 @@ class Row:
         ours = self.median("netkit")
         if ours is None or not self.measure.aim:
             return ""
+        if self.measure.floor_ratio is not None:
+            ratio = self.ratio("floor")
+            if ratio is None:
+                return "not compared"
+            return "met" if ratio <= self.measure.floor_ratio else "missed"
         if self.measure.most is not None:
             return "met" if ours <= self.measure.most else "missed"
         ratio = self.ratio("dockerd")
@@ -35,7 +40,7 @@ class Row:
 
 
 def render(rows: Sequence[Row], peers: Sequence[str]) -> str:
-    """Medians beside each other, and netkit's as a share of each peer's."""
+    """Medians beside each other, and netkit's as a share of each peer's and of the floor's."""
     others = [peer for peer in peers if peer != "netkit"]
     head = ["", "unit", *peers, *(f"of {peer}" for peer in others), "aim (at most)", ""]
     table = [head]
