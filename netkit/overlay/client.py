@@ -27,6 +27,10 @@ class Unanswered(KernelError):
     """The process runs, and did not answer in time."""
 
 
+class Ended(KernelError):
+    """The process ended before it answered: by a stop, or it is started again."""
+
+
 def listens(control: Path) -> bool:
     """Whether a process has this socket; does not wait."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
@@ -89,7 +93,8 @@ class Channel:
 
         Raises:
             NetkitError: of the class that the process gave, with its words.
-            KernelError: it ended.
+            Ended: it did.
+            KernelError: it speaks another protocol.
             Unanswered: it does not answer in time.
         """
         number = next(self._numbers)
@@ -108,7 +113,7 @@ class Channel:
             raise Unanswered(f"{SILENT}: {e}") from e
         except (OSError, EOFError) as e:
             self.close()
-            raise KernelError(ENDED if _has_ended(e) else f"{SILENT}: {e}") from e
+            raise Ended(ENDED) if _has_ended(e) else KernelError(f"{SILENT}: {e}") from e
         if isinstance(answer, Refused):
             raise _error(answer)
         return answer.result

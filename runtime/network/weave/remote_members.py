@@ -21,7 +21,7 @@ from netkit import threads
 from netkit.errors import NetkitError, NotFound
 from netkit.network.remote import AddedName, RemoteContainer, RemoteHost, RemoteState
 from netkit.overlay import membership
-from netkit.overlay.client import Channel
+from netkit.overlay.client import Channel, Ended
 from netkit.overlay.verbs import Member, Membership
 
 PAUSE = 0.3  # seconds at least from the end of one update to the next
@@ -112,6 +112,9 @@ class RemoteMembers:
                 self._update()
             except NotFound:
                 continue  # the next one that runs is noticed by `on_sync`
+            except Ended:
+                self._retry()  # that it ended is nothing to warn of: it may have been stopped
+                continue
             except NetkitError as error:
                 self._failed(str(error))
                 continue
@@ -140,10 +143,13 @@ class RemoteMembers:
             self.changed()
 
     def _failed(self, why: str) -> None:
-        """It is tried again: no notification may follow."""
         if why != self._problem:
             log.warning("weave: containers of other hosts: %s", why)
         self._set_problem(why)
+        self._retry()
+
+    def _retry(self) -> None:
+        """After a pause: no notification may follow."""
         with self._guard:
             self._guard.wait_for(lambda: self._ended, AGAIN)
             self._due = True

@@ -10,6 +10,7 @@ import pytest
 
 from netkit.errors import KernelError, NotFound
 from netkit.network.remote import RemoteState
+from netkit.overlay.client import Ended
 from netkit.overlay.verbs import AddedName, Host, Member, Membership
 from runtime.network.weave import remote_members
 from runtime.network.weave.remote_members import RemoteMembers, states
@@ -182,6 +183,21 @@ def test_what_fails_is_tried_again_and_said(quick: None) -> None:
     assert followed.on_sync(_any(), False) == {}
     # At once, each time, and not with every attempt.
     assert reported == [{"containers of other hosts": "it does not answer"}, {}]
+
+
+def test_that_the_process_ends_is_nothing_to_report(quick: None) -> None:
+    known = Known()
+    known.error = Ended("it was stopped meanwhile")
+    followed = RemoteMembers(known, known.channel)
+    reported: list[dict[str, str]] = []
+    followed.changed = lambda: reported.append(followed.on_sync(_any(), False))
+    followed.start()
+    assert awaited(known.updated)
+    assert awaited(known.updated)
+    known.error = None
+    _until(lambda: bool(known.states))
+    followed.stop()
+    assert reported == []
 
 
 def test_a_process_that_does_not_run_is_waited_for(quick: None) -> None:
