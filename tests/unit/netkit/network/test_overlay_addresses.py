@@ -236,7 +236,7 @@ def test_what_a_daemon_got_that_was_killed_before_it_had_a_row_is_released(
 
     with monkeypatch.context() as m:
         m.setattr(bench.net._parts.addresses, "reserve", killed)
-        m.setattr(bench.net._sandboxes, "_rollback_open", lambda *args: None)
+        m.setattr(bench.net._sandboxes, "_rollback_open", lambda *args, **given: None)
         with pytest.raises(SystemExit):
             bench.net.open(box(), [on(lane)], [])
     assert bench.overlay.addresses() == ["10.32.0.1"]
