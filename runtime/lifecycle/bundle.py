@@ -142,8 +142,13 @@ class BundleBuilder:
             )
         return f"/proc/{other.state.pid}/ns/{kind}"
 
-    def create(self, c: Container, root: Path, netns: str) -> int:
-        """Create the container up to, not including, its command; the pid of its first process."""
+    def create(
+        self, c: Container, root: Path, netns: str, meanwhile: Callable[[], object] = lambda: None
+    ) -> int:
+        """Create the container up to, not including, its command; the pid of its first process.
+
+        `meanwhile` is called while the OCI runtime works, which needs `netns` but no links in it.
+        """
         config = msgspec.structs.replace(
             c.config,
             hostname=self._hostname(c),
@@ -170,6 +175,7 @@ class BundleBuilder:
                     # a terminal's input stays open when its client detaches
                     leave_stdin_open=c.config.open_stdin
                     and (c.config.tty or not c.config.stdin_once),
+                    meanwhile=meanwhile,
                 ).pid
 
     def _hostname(self, c: Container) -> str:

@@ -138,22 +138,14 @@ class Launcher:
 
         `at_once`: its namespace is there, and the runtime, which takes the longest, needs no more.
         """
-        joined: list[EndpointRecord] = []
-        pids: list[int] = []
-
-        def join() -> None:
-            joined.extend(self._sandboxes.open(c))
-
-        def create() -> None:
-            namespace = self._sandboxes.namespace(c)
-            pids.append(self._bundle_builder.create(c, root, namespace))
-
-        if at_once:
-            run_parallel(join, create)
-        else:
-            join()
-            create()
-        return joined, pids[0]
+        if not at_once:
+            joined = self._sandboxes.open(c)
+            return joined, self._bundle_builder.create(c, root, self._sandboxes.namespace(c))
+        joined = []
+        pid = self._bundle_builder.create(
+            c, root, self._sandboxes.namespace(c), lambda: joined.extend(self._sandboxes.open(c))
+        )
+        return joined, pid
 
     def _awaited(self, c: Container) -> bool:
         """Is it about to restart while other containers run in its network namespace?

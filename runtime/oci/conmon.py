@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,9 +21,12 @@ from runtime.oci.process import readable
 CREATE_SECONDS = 60.0
 
 
-def start(program: str, args: Sequence[str], bundle: Path) -> int:
+def start(
+    program: str, args: Sequence[str], bundle: Path, meanwhile: Callable[[], object]
+) -> int:
     """Start conmon, which creates the container; the pid of the container's first process.
 
+    `meanwhile` is called while it does.  What that raises is raised once conmon has reported; else
     StartFailed (or BadCommand) with the runtime's message.
     """
     # The sync pipe: on it conmon reports the pid of the container, or the runtime's error.
@@ -43,7 +46,10 @@ def start(program: str, args: Sequence[str], bundle: Path) -> int:
     finally:
         os.close(theirs)  # else there is no EOF should conmon exit without a report
     try:
-        answer = _answer(ours, CREATE_SECONDS)
+        try:
+            meanwhile()
+        finally:  # the caller undoes what the runtime has done, not what it is about to do
+            answer = _answer(ours, CREATE_SECONDS)
     finally:
         os.close(ours)
         process.wait()  # conmon daemonizes: this is only its first process

@@ -20,7 +20,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,38 +72,44 @@ class Shim:
         log: Path | None,
         stdin: bool,
         leave_stdin_open: bool,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> Process:
         """Create the container up to its command, which waits for `start`; its first process.
 
+        `meanwhile` is called while the runtime works; after what it raises, `delete` is due.
         StartFailed (or BadCommand) with the runtime's message; only the bundle is left then.
         """
         bundle = self.bundle(id)
         self._forget(id)
         bundle.mkdir(mode=0o700)
         (bundle / "config.json").write_text(json.dumps(spec))
-        # conmon writes the log (k8s-file is CRI's format), so that no output is lost while the
-        # daemon is down.
-        # --full-attach: the attach socket is in the bundle, not a link to it in another folder.
-        # --no-sync-log: else conmon exits only after an fsync of the log, and delays the exit.
-        args = [
-            "--api-version", "1", "-c", id, "-u", id, "-n", id[:12],
-            "-r", self.runtime, "-b", str(bundle), "-p", str(bundle / "pid"),
-            "-P", str(bundle / "conmon.pid"), "-0", str(bundle),
-            "-l", f"k8s-file:{log}" if log else "none",
-            "--exit-dir", str(self.exits), "--full-attach", "--log-level", "error",
-            "--runtime-arg=--root", f"--runtime-arg={self.state}",
-            *(["-t"] if spec["process"]["terminal"] else []),
-            *(["-i"] if stdin else []),
-            *(["--leave-stdin-open"] if leave_stdin_open else []),
-            "--no-sync-log",
-        ]  # fmt: skip
-        pid = conmon.start(self.conmon, args, bundle)
+        args = self._arguments(id, log, terminal=spec["process"]["terminal"])
+        args += [*(["-i"] if stdin else []), *(["--leave-stdin-open"] if leave_stdin_open else [])]
+        pid = conmon.start(self.conmon, args, bundle, meanwhile)
         init = Process.of(pid)
         if init is None:
             raise StartFailed(f"container {id[:12]} exited before it was started")
         monitor = Process.of(int((bundle / "conmon.pid").read_text()))
         self._note(id, init, monitor)
         return init
+
+    def _arguments(self, id: str, log: Path | None, *, terminal: bool) -> list[str]:
+        """Of conmon."""
+        bundle = self.bundle(id)
+        # conmon writes the log (k8s-file is CRI's format), so that no output is lost while the
+        # daemon is down.
+        # --full-attach: the attach socket is in the bundle, not a link to it in another folder.
+        # --no-sync-log: else conmon exits only after an fsync of the log, and delays the exit.
+        return [
+            "--api-version", "1", "-c", id, "-u", id, "-n", id[:12],
+            "-r", self.runtime, "-b", str(bundle), "-p", str(bundle / "pid"),
+            "-P", str(bundle / "conmon.pid"), "-0", str(bundle),
+            "-l", f"k8s-file:{log}" if log else "none",
+            "--exit-dir", str(self.exits), "--full-attach", "--log-level", "error",
+            "--runtime-arg=--root", f"--runtime-arg={self.state}",
+            *(["-t"] if terminal else []),
+            "--no-sync-log",
+        ]  # fmt: skip
 
     def start(self, id: str) -> None:
         """Let the container's command run.

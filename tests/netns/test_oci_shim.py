@@ -97,6 +97,22 @@ def test_another_failure_is_no_bad_command(box: Box) -> None:
     assert not isinstance(caught.value, BadCommand)
 
 
+def test_what_fails_while_the_runtime_works_is_raised_after_it(box: Box) -> None:
+    def fail() -> None:
+        raise OSError("no links")
+
+    document = box.document(C, ["sleep", "100"])
+    with pytest.raises(OSError, match="no links"):
+        box.shim.create(C, document, log=None, stdin=False, leave_stdin_open=False, meanwhile=fail)
+    running = box.shim.running(C)
+    assert running is not None
+    assert running.init.alive
+    box.shim.delete(C)
+    assert not running.init.alive
+    assert box.groups() == []
+    assert not box.shim.remains(C)
+
+
 def test_another_daemon_finds_what_lives_and_only_that(box: Box) -> None:
     init = box.run("lives", ["sleep", "100"])
     box.run("ended", ["true"])

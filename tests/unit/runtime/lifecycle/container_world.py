@@ -89,8 +89,9 @@ class Shim:
     def __init__(self, host: Host, end: Callable[[str, int], None]) -> None:
         self._host, self._end = host, end
 
-    def create(self, id: str) -> int:
+    def create(self, id: str, meanwhile: Callable[[], object]) -> int:
         self._host.bundles.add(id)
+        meanwhile()
         self._host.next_pid += 1
         self._host.alive[id] = self._host.next_pid
         self._host.exits.pop(id, None)
@@ -272,8 +273,10 @@ class Bundler:
     def __init__(self, shim: Shim) -> None:
         self._shim = shim
 
-    def create(self, c: Container, root: Path, ns: str) -> int:
-        return self._shim.create(c.id)
+    def create(
+        self, c: Container, root: Path, ns: str, meanwhile: Callable[[], object] = lambda: None
+    ) -> int:
+        return self._shim.create(c.id, meanwhile)
 
 
 class Watcher:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import pytest
 from runtime.container.model import Container
 from tests.unit.runtime.lifecycle import container_world
 from tests.unit.runtime.lifecycle.container_world import ID, World
-
-PATIENCE = 20  # seconds; a step that waits for one that comes after it would wait for ever
 
 
 @pytest.fixture
@@ -26,22 +23,23 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_networks_are_joined_while_the_runtime_creates(
     made: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joining, creating = threading.Event(), threading.Event()
-    join, create = container_world.Network.open, container_world.Shim.create
+    order: list[str] = []
+    create, join = container_world.Shim.create, container_world.Network.open
 
-    def slow_join(self: Any, c: Container) -> list[Any]:
-        joining.set()
-        assert creating.wait(PATIENCE), "the runtime was not started"
+    def noted_create(self: Any, id: str, meanwhile: Any) -> int:
+        order.append("runtime started")
+        pid = create(self, id, meanwhile)
+        order.append("runtime done")
+        return pid
+
+    def noted_join(self: Any, c: Container) -> list[Any]:
+        order.append("joined")
         return join(self, c)
 
-    def slow_create(self: Any, id: str) -> int:
-        creating.set()
-        assert joining.wait(PATIENCE), "the networks were not joined"
-        return create(self, id)
-
-    monkeypatch.setattr(container_world.Network, "open", slow_join)
-    monkeypatch.setattr(container_world.Shim, "create", slow_create)
+    monkeypatch.setattr(container_world.Shim, "create", noted_create)
+    monkeypatch.setattr(container_world.Network, "open", noted_join)
     made.life.start(ID)
+    assert order == ["runtime started", "joined", "runtime done"]
     assert made.store.find(ID).state.status == "running"
 
 
@@ -77,17 +75,13 @@ def test_the_runtime_waits_for_links_it_needs(made: World, monkeypatch: pytest.M
     assert order == ["open", "create"]
 
 
-def test_of_two_failures_the_networks_is_reported_and_all_is_undone(
+def test_a_join_that_fails_meanwhile_undoes_all(
     made: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(what: str) -> Any:
-        def fail(*_: object) -> None:
-            raise OSError(what)
+    def fail(*_: object) -> None:
+        raise OSError("no network")
 
-        return fail
-
-    monkeypatch.setattr(container_world.Network, "open", fails("no network"))
-    monkeypatch.setattr(container_world.Shim, "create", fails("no process"))
+    monkeypatch.setattr(container_world.Network, "open", fail)
     with pytest.raises(OSError, match="no network"):
         made.life.start(ID)
     assert made.host.left(ID) == ["reserved", "snapshots", "volumes"]
