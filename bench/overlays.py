@@ -25,12 +25,12 @@ from netkit.overlay.sleeve import tap
 from netkit.overlay.sleeve.plane import Plane
 from netkit.overlay.sleeve.sockets import Pair
 from netkit.overlay.sleeve.tables import PutPeer, PutSession
+from plugins.weave.driver import LONGEST_FRAME
 
 HERE, THERE = "10.98.0.1", "10.98.0.2"  # of the overlay
 OUTER = ("10.99.0.1", "10.99.0.2")
 DEVICE = "ov0"
 MACS = (bytes.fromhex("02000a620001"), bytes.fromhex("02000a620002"))
-CAP = "62600"  # bytes: frames of the kernel's that one call sends
 UP = 20.0  # seconds
 
 
@@ -209,7 +209,7 @@ def _sleeve_end(at: Underlay, stack: ExitStack, end: int, keys: list[bytes]) -> 
     plane.put_host(5, MACS[other], 1, [ip_address((HERE, THERE)[other])])
     plane.members(5, [1])
     at.run(end, "ip", "link", "set", "dev", DEVICE, "address", MACS[end].hex(":"))
-    at.run(end, "ip", "link", "set", "dev", DEVICE, "gso_max_size", CAP)
+    at.run(end, "ip", "link", "set", "dev", DEVICE, "gso_max_size", str(LONGEST_FRAME))
     at.address(end, at.mtu - 100)
 
 

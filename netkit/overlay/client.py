@@ -94,7 +94,7 @@ class Channel:
         Raises:
             NetkitError: of the class that the process gave, with its words.
             Ended: it did.
-            KernelError: it speaks another protocol.
+            KernelError: its protocol is another one.
             Unanswered: it does not answer in time.
         """
         number = next(self._numbers)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from netkit.errors import InvalidSpec
+from netkit.kernel import release
 
 _ARCHES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
@@ -77,7 +76,7 @@ def _applies(rule: Mapping[str, Any], capabilities: Collection[str], arch: str) 
     includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
     if includes.get("arches") and arch not in includes["arches"]:
         return False
-    if (least := includes.get("minKernel")) and _kernel(least) > _kernel(os.uname().release):
+    if (least := includes.get("minKernel")) and _least(least) > release.running():
         return False
     if any(c not in capabilities for c in includes.get("caps") or ()):
         return False
@@ -86,12 +85,13 @@ def _applies(rule: Mapping[str, Any], capabilities: Collection[str], arch: str) 
     return not any(c in capabilities for c in excludes.get("caps") or ())
 
 
-def _kernel(release: str) -> tuple[int, int]:
-    """ "6.18.44-x" as (6, 18)."""
-    match = re.match(r"(\d+)\.(\d+)", release)
-    if not match:
-        raise InvalidSpec(f"Decoding seccomp profile failed: minKernel {release!r}: e.g. 4.8")
-    return int(match[1]), int(match[2])
+def _least(given: str) -> tuple[int, int]:
+    try:
+        return release.parsed(given)
+    except ValueError:
+        raise InvalidSpec(
+            f"Decoding seccomp profile failed: minKernel {given!r}: e.g. 4.8"
+        ) from None
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from netkit.errors import Conflict, KernelError, NotFound
+from netkit.kernel import release
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.walk import walk
 from runtime.images.layers import Layers
@@ -33,7 +33,7 @@ from runtime.rootfs.mount import overlay
 log = logging.getLogger("netkit.rootfs")
 
 # The mount option: overlayfs.rst, "Volatile mount", Linux 5.10.
-VOLATILE = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= (5, 10)
+VOLATILE = release.running() >= (5, 10)
 
 
 class LayersOf(Protocol):

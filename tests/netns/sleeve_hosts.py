@@ -23,6 +23,7 @@ from netkit.overlay.sleeve import tap
 from netkit.overlay.sleeve.plane import Plane
 from netkit.overlay.sleeve.sockets import Pair
 from netkit.overlay.sleeve.tables import PutPeer, PutSession
+from plugins.weave.driver import LONGEST_FRAME
 
 NETWORK, PORT = 5, 6783
 
@@ -175,7 +176,7 @@ def _host(stack: ExitStack, name: str, number: int, mtu: int) -> SleeveHost:
         str(mtu - 100),
         "up",
     )
-    ip("-n", ns, "link", "set", "dev", "t", "gso_max_size", "62600")
+    ip("-n", ns, "link", "set", "dev", "t", "gso_max_size", str(LONGEST_FRAME))
     ip("-n", ns, "addr", "add", f"{host.inner}/24", "dev", "t", "broadcast", "10.32.0.255")
     if mtu - 100 >= 1280:
         ip("-n", ns, "addr", "add", f"fd00::{number}/64", "dev", "t", "nodad")

@@ -7,10 +7,10 @@ host's end of the same pair is, and thinks so as well: what a container can writ
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
+from netkit.kernel import release
 from netkit.kernel.netlink import rtnl
 from netkit.kernel.netlink.codec import IFINFO, Tally, attributes
 from netkit.kernel.netlink.kinds import KINDS, TAP
@@ -31,7 +31,7 @@ from netkit.model import (
 MARK = "netkit:"
 TYPES = frozenset({"link", "addr", "connected", "route", "neigh", "fdb"})
 # IFA_PROTO came with Linux 5.18; before, an address is ours if its link is.
-ADDRESSES_ARE_MARKED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 18)
+ADDRESSES_ARE_MARKED = release.running() >= (5, 18)
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:

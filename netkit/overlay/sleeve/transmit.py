@@ -64,8 +64,8 @@ class _Route:
         self.peer = peer
         where = settings.index, settings.address, settings.port
         self.gather = Gather(sealed, cut, *where)
-        self.clear = None if seal.sealed else Gather(plain, cut, *where)
-        self.frame = self.clear or self.gather  # of a frame that has a payload of its own
+        # Of a frame that has a payload of its own:
+        self.frame = self.gather if seal.sealed else Gather(plain, cut, *where)
         self.train = Train(apart.area, settings.address, settings.port)
         self.counters, self.tag = seal.counters, seal.tag
         self.longest = cut.capacity - seal.tag  # bytes of a payload

@@ -22,6 +22,7 @@ from threading import Event, Thread, get_ident
 from netkit import threads
 from netkit.overlay.sleeve import tables
 from netkit.overlay.sleeve.receive import Port, Receiver, Session
+from netkit.overlay.sleeve.scheduling import schedule
 from netkit.overlay.sleeve.sealing import Keys, Opening, Seal
 from netkit.overlay.sleeve.tables import Counts, Done, PeerCounts, Received, Reception, Source
 from netkit.overlay.sleeve.transmit import Directory, Peer, Transmitter
@@ -29,7 +30,6 @@ from netkit.overlay.sleeve.vectors import unpacked_address
 
 LONGEST = 1 << 16  # bytes of a message
 MOST_FILES = 1
-RECEIVING = -5  # nice(2)
 NUDGE = 0.01  # seconds between signals, until a loop has looked up
 
 
@@ -278,19 +278,6 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(files)
 
 
-def schedule(role: str) -> None:
-    """Have this process preempt no other when it is woken (SCHED_BATCH, sched(7)).
-
-    So frames that arrive meanwhile are taken together, and fewer of what they are answered with are
-    sent.  Who receives has a larger share of a busy processor than the programs that it receives
-    for, as the kernel's own receiving has; without CAP_SYS_NICE it has the same.
-    """
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    if role == "receive":
-        with suppress(PermissionError):
-            os.nice(RECEIVING)
-
-
 def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's; the end comes by the socket
     role, (control, data, unasked) = arguments[0], map(int, arguments[1:])
@@ -301,7 +288,7 @@ def main(arguments: list[str]) -> None:
     ):
         sock.setblocking(True)
         news.setblocking(False)
-        schedule(role)
+        schedule(receives=role == "receive")
         if role == "transmit":
             serve(channel, Transmit(sock))
             return

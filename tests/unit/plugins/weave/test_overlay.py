@@ -125,7 +125,7 @@ def test_an_endpoint_with_an_address_of_another_host_gets_nothing(wire: Wire) ->
 
 
 def test_of_two_hosts_that_take_an_address_at_the_same_instant_one_has_it(wire: Wire) -> None:
-    """Outside of every range, where nobody decides before."""
+    """Outside of every range, where it is not claimed of an owner first."""
     a, b = pair(wire)
     c = wire.machine(3)
     c.launch(a)

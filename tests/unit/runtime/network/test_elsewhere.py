@@ -87,7 +87,7 @@ def test_of_several_with_one_name_one_is_named_by_its_host_or_its_id() -> None:
     assert [r.address for r in twins.find("h3/web")] == ["10.32.0.8"]
     assert twins.source("h2/web") == "lan:10.32.0.9@wx-a"
     assert twins.target("h3/web:lane:80") == "10.32.0.8:80"
-    assert twins.find("h9/web") == twins.find("nobody") == twins.find("/web") == []
+    assert twins.find("h9/web") == twins.find("unknown") == twins.find("/web") == []
     for call in (twins.source, twins.target):
         with pytest.raises(NotFound, match="no container web of host h9 is known here"):
             call("h9/web")

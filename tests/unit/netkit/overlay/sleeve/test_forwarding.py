@@ -138,6 +138,21 @@ def test_two_frames_in_one_call_stay_two() -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("taken", [1, 3, -1], ids=["one before", "the next", "another frame's"])
+@pytest.mark.parametrize("key", [KEY, b""], ids=["sealed", "clear"])
+def test_as_many_pieces_as_there_should_be_are_no_frame_if_one_is_another(
+    key: bytes, taken: int
+) -> None:
+    one, two = (tcp(DATA[at : at + 1348 * 12], 1348, options=bytes(12)) for at in (0, 1348))
+    with ends(key) as made:
+        sent = made.datagrams(one, two)
+        first, second = sent[: len(sent) // 2], sent[len(sent) // 2 :]
+        mixed = [*first[:2], second[2] if taken < 0 else first[taken], *first[3:]]
+        assert made.arrive(*mixed, segment=len(first[0])) == []
+        assert made.arrive(first[2]) == [one]
+        assert made.arrive(*second) == [two]
+
+
 def test_an_incomplete_payload_is_counted() -> None:
     with ends() as made:
         sent = made.datagrams(LARGE, LARGE)

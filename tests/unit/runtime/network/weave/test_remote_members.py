@@ -167,15 +167,21 @@ def test_there_is_a_pause_between_two_updates(monkeypatch: pytest.MonkeyPatch) -
     assert known.asked == 1
 
 
-def test_what_fails_is_tried_again_and_said(quick: None) -> None:
-    known = Known()
-    known.error = KernelError("it does not answer")
+def _tried_twice(known: Known) -> tuple[RemoteMembers, list[dict[str, str]]]:
+    """Who follows it, and what it reports to `on_sync`, after two attempts to read members."""
     followed = RemoteMembers(known, known.channel)
     reported: list[dict[str, str]] = []
     followed.changed = lambda: reported.append(followed.on_sync(_any(), False))
     followed.start()
     assert awaited(known.updated)
     assert awaited(known.updated)
+    return followed, reported
+
+
+def test_what_fails_is_tried_again_and_reported(quick: None) -> None:
+    known = Known()
+    known.error = KernelError("it does not answer")
+    followed, reported = _tried_twice(known)
     assert "does not answer" in str(followed.on_sync(_any(), False))
     known.error = None
     _until(lambda: bool(known.states))
@@ -188,12 +194,7 @@ def test_what_fails_is_tried_again_and_said(quick: None) -> None:
 def test_that_the_process_ends_is_nothing_to_report(quick: None) -> None:
     known = Known()
     known.error = Ended("it was stopped meanwhile")
-    followed = RemoteMembers(known, known.channel)
-    reported: list[dict[str, str]] = []
-    followed.changed = lambda: reported.append(followed.on_sync(_any(), False))
-    followed.start()
-    assert awaited(known.updated)
-    assert awaited(known.updated)
+    followed, reported = _tried_twice(known)
     known.error = None
     _until(lambda: bool(known.states))
     followed.stop()
