@@ -443,6 +443,26 @@ def test_a_namespace_made_ahead_goes_when_the_opening_fails_before_the_kernel(
     bench.net.open(box(), [on(bench.net.find("bridge"))], [])
 
 
+def test_a_namespace_made_ahead_goes_when_the_kernel_cannot_be_looked_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bench.things()
+    assert bench.net.prepare(box())
+    look = bench.kernel.observe
+    failures = [KernelError("no memory"), KernelError("no memory")]  # it is tried twice
+
+    def observe(keys: Iterable[Key]) -> State:
+        if failures:
+            raise failures.pop()
+        return look(keys)
+
+    monkeypatch.setattr(bench.kernel, "observe", observe)
+    with pytest.raises(KernelError) as raised:
+        bench.net.open(box(), [on(bench.net.find("bridge"))], [])
+    assert raised.value.nothing_applied
+    assert bench.things() == before
+
+
 def test_of_a_namespace_made_ahead_nothing_is_left_by_a_killed_daemon(bench: Bench) -> None:
     before = bench.things()
     assert bench.net.prepare(box())
