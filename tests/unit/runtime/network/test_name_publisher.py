@@ -45,6 +45,7 @@ def test_a_sandbox_that_seems_to_be_there_after_its_removal_is_removed_again() -
     names = DnsPublisher(SimpleNamespace(dns=Path("/nosuch")))  # type: ignore[arg-type]
     resolver: Any = LosesAnswers()
     names._resolver = resolver
+    names._views = len(resolver.there)  # it is not idle, while nothing is published yet
     networks = SimpleNamespace(
         find=lambda ref: SimpleNamespace(builtin=False), endpoints=lambda: [], all=lambda: [],
         global_networks=SimpleNamespace(remote_endpoints=lambda: []),
