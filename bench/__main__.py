@@ -15,7 +15,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import firewall, redirects
+from bench import crowds, firewall, redirects
 from bench.measures import QUICK, Measure, Scale, measures
 from bench.peers import Peer, available, start
 from bench.table import Row, render
@@ -44,7 +44,8 @@ def main() -> int:
         return 1
     chosen = [
         m
-        for m in (*measures(scale), *firewall.measures(scale), *redirects.measures(scale))
+        for part in (measures, crowds.measures, firewall.measures, redirects.measures)
+        for m in part(scale)
         if re.search(options.only, m.name)
     ]
     rows = []

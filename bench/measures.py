@@ -65,7 +65,7 @@ def _cli(peer: Peer, argv: list[str]) -> None:
     subprocess.run(argv, check=True, capture_output=True, timeout=120, env=peer.environment())
 
 
-def _wipe(peer: Peer) -> None:
+def wipe(peer: Peer) -> None:
     """Remove all containers, several at a time."""
     with api(peer) as client:
         idents = [c["Id"] for c in client.containers(all=True)]
@@ -152,33 +152,6 @@ def exec_true(peer: Peer, scale: Scale) -> list[float]:
             client.remove_container(container, force=True)
 
 
-def parallel(count: int) -> Sample:
-    """`count` times `run -d`, all at once, until the last has answered."""
-
-    def sample(peer: Peer, scale: Scale) -> list[float]:
-        argv = [*peer.cli, "run", "-d", IMAGE, *SLEEP]
-        out = []
-        for _ in range(1 if scale.repeats < 5 else 2):
-            begin = time.perf_counter()
-            runs = [
-                subprocess.Popen(
-                    argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=peer.environment()
-                )
-                for _ in range(count)
-            ]
-            said = [run.communicate(timeout=300)[1] for run in runs]
-            out.append(time.perf_counter() - begin)
-            failed = [text for run, text in zip(runs, said, strict=True) if run.returncode]
-            _wipe(peer)
-            if failed:
-                raise RuntimeError(
-                    f"{len(failed)} of {count} starts failed: {failed[0].decode()[:300]}"
-                )
-        return out
-
-    return sample
-
-
 @contextmanager
 def _many(peer: Peer, count: int) -> Iterator[docker.APIClient]:
     with api(peer) as client:
@@ -187,7 +160,7 @@ def _many(peer: Peer, count: int) -> Iterator[docker.APIClient]:
                 client.create_container(IMAGE, SLEEP, name=f"many-{n}")
             yield client
         finally:
-            _wipe(peer)
+            wipe(peer)
 
 
 def listing(peer: Peer, scale: Scale) -> list[float]:
@@ -205,7 +178,7 @@ def memory(peer: Peer, scale: Scale) -> list[float]:
             time.sleep(1)
             return [sum(_resident(pid) for pid in _engine_processes(peer)) / 1024]
         finally:
-            _wipe(peer)
+            wipe(peer)
 
 
 def daemon_memory(peer: Peer, scale: Scale) -> list[float]:
@@ -253,10 +226,6 @@ def measures(scale: Scale) -> list[Measure]:
         Measure("network connect", "ms", network_connect, "5 ms", most=5, floor=floors.pair),
         Measure("network connect, ovs", "ms", switch_connect, "12 ms", most=12),
         Measure("exec true", "ms", exec_true),
-        *(
-            Measure(f"{n} parallel run -d", "s", parallel(n), "a third of Docker's", ratio=third)
-            for n in scale.parallel
-        ),
         Measure(f"list {scale.listed} containers", "ms", listing, "100 ms", most=100),
         Measure(f"memory beside {scale.crowd} running", "MiB", memory, "200 MiB", most=200),
         Measure(

@@ -23,20 +23,19 @@ class Row:
         return ours / theirs if ours is not None and theirs else None
 
     def verdict(self) -> str:
+        """Whether every aim is met that could be compared."""
         ours = self.median("netkit")
         if ours is None or not self.measure.aim:
             return ""
-        if self.measure.floor_ratio is not None:
-            ratio = self.ratio("floor")
-            if ratio is None:
-                return "not compared"
-            return "met" if ratio <= self.measure.floor_ratio else "missed"
-        if self.measure.most is not None:
-            return "met" if ours <= self.measure.most else "missed"
-        ratio = self.ratio("dockerd")
-        if ratio is None or self.measure.ratio is None:
+        pairs = (
+            (ours, self.measure.most),
+            (self.ratio("floor"), self.measure.floor_ratio),
+            (self.ratio("dockerd"), self.measure.ratio),
+        )
+        compared = [have <= most for have, most in pairs if have is not None and most is not None]
+        if not compared:
             return "not compared"
-        return "met" if ratio <= self.measure.ratio else "missed"
+        return "met" if all(compared) else "missed"
 
 
 def render(rows: Sequence[Row], peers: Sequence[str]) -> str:
