@@ -103,6 +103,7 @@ class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
     network: str  # network id
     sandbox: str  # sandbox (container) id
     owner_name: str  # the container's name, for messages and `network inspect`
+    engine: str = ""  # as in Sandbox
     spec: EndpointSpec
     address: str = ""  # "172.17.0.2/16", "" where the network has no addresses
     more_addresses: tuple[str, ...] = ()  # others, in the same notation
@@ -121,11 +122,23 @@ class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A container's network namespace: `ns` is the path of its file ("" the host's own)."""
+    """A container's network namespace: `ns` is the path of its file ("" the host's own).
+
+    `engine` runs the container: "" netkit's own, else "docker" or "cni".  A `foreign` namespace is
+    that engine's: it has to exist, and is neither made, renewed, set up nor removed by netkit.
+    """
 
     id: str
     name: str
     ns: str
+    engine: str = ""
+    foreign: bool = False
+    nsid: str = ""  # "DEVICE:INODE" (stat(2)) of a foreign one, since a path may get another one
+
+    @property
+    def title(self) -> str:
+        """For messages: "container web", "container web of docker"."""
+        return f"container {self.name}" + (f" of {self.engine}" if self.engine else "")
 
 
 __all__ = [

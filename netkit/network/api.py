@@ -170,6 +170,14 @@ class Sandboxes(Protocol):
         """Rename a container; `names`: its DNS names by network id."""
         ...
 
+    def sandbox(self, id: str) -> Sandbox | None:
+        """One that is open, or half-way there; else None."""
+        ...
+
+    def of_engine(self, engine: str) -> list[Sandbox]:
+        """List the sandboxes of containers that this engine runs, open or half-way there."""
+        ...
+
     def restore(self, live: Mapping[str, Sandbox]) -> None:
         """After a start of the daemon: drop what was pending, close sandboxes not in `live`,
         converge to what is ready, sweep what is marked ours and unwanted."""

@@ -162,10 +162,11 @@ class Controller:
         self.on_change()
 
     def _called(self, sandbox_id: str) -> str:
-        """For messages: "container web", by its id if it has no name here."""
+        """For messages: "container web", "container web of docker"; by its id without a name."""
         row = self._parts.records.sandbox(sandbox_id)
-        name = row.opened.sandbox.name if row else self.named(sandbox_id)
-        return f"container {name or sandbox_id[:12]}"
+        if row is not None:
+            return row.opened.sandbox.title
+        return f"container {self.named(sandbox_id) or sandbox_id[:12]}"
 
     # networks
 
@@ -206,6 +207,14 @@ class Controller:
         self, *, network: str | None = None, sandbox: str | None = None
     ) -> list[EndpointRecord]:
         return self._parts.records.of_sandbox(network=network, sandbox=sandbox, ready=True)
+
+    def sandbox(self, id: str) -> Sandbox | None:
+        row = self._parts.records.sandbox(id)
+        return row.opened.sandbox if row else None
+
+    def of_engine(self, engine: str) -> list[Sandbox]:
+        opened = (row.opened.sandbox for row in self._parts.records.sandboxes())
+        return [s for s in opened if s.engine == engine]
 
     def readdress(self, sandbox_id: str, want: EndpointSpec) -> EndpointRecord | None:
         if self._parts.records.sandbox(sandbox_id) is not None:

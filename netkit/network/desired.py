@@ -58,7 +58,9 @@ class DesiredState:
     ) -> State:
         """Return a namespace with all its endpoints, and the access rules in force for each."""
         resources: list[Resource] = []
-        if sandbox.ns != HOST:
+        if sandbox.foreign:
+            resources.append(Netns(path=sandbox.ns, accept_existing=True))
+        elif sandbox.ns != HOST:
             owner = f"{self.prefix}{sandbox.id[:12]}"
             resources.append(Netns(path=sandbox.ns, owner=owner))
             for name, value in sorted(self._settings.sysctls.items()):

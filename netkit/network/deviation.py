@@ -18,8 +18,9 @@ class Wanted:
     resource: Resource
     network: str  # its name; "" of what all share
     container: str = ""
+    engine: str = ""  # that runs the container; "" netkit's own
     near: Key | None = None  # the host's end of the container's pair
-    administered: bool = False  # the container may change its own interfaces: CAP_NET_ADMIN
+    administered: bool = False  # others may change its interfaces: CAP_NET_ADMIN, or its engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,7 @@ class EndpointAllocator:
             network=entry.record.id,
             sandbox=sandbox.id,
             owner_name=sandbox.name,
+            engine=sandbox.engine,
             spec=want,
             address=address,
             ifname=interface_name(entry, want, {r.ifname for _, r in others})

@@ -3,7 +3,7 @@
 Left alone, and shown only:
 
     inside a container that has CAP_NET_ADMIN    it may have done that itself, and it may; unless
-                                                 the host's end of its pair is missing as well
+    or that another engine runs                  the host's end of its pair is missing as well
     an address of the host that was replaced     the link has one that it had not before: from the
                                                  next start on, docker0 has that one
     what exists and is not netkit's              another tool's link, route or neighbour
@@ -40,6 +40,7 @@ from netkit.reconcile.plan import Op, Plan
 
 SOON = 0.4  # seconds until the next look at what an operation was in progress on
 ADMINISTERED = "left alone: the container may change its own interfaces (CAP_NET_ADMIN)"
+OF_ENGINE = "left alone: {}, which runs the container, may have changed its interfaces"
 FOREIGN = "left alone: what is there is not netkit's"
 REQUIRED = "must exist, and is not netkit's to create"
 UNFOUNDED = "waits for what it needs"
@@ -143,7 +144,7 @@ class LinkDrift:
         if w.administered and w.near in alone:
             inside = getattr(r, "ns", HOST) != HOST
             if inside or (r.key == w.near and not changes(r, alone[w.near])):
-                return ADMINISTERED
+                return OF_ENGINE.format(w.engine) if w.engine else ADMINISTERED
         if isinstance(r, Addr) and r.ns == HOST and d.have is None:
             new = self._beside(r.dev, scope) - self._others.get(r.dev, frozenset())
             if new:

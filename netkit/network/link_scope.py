@@ -131,7 +131,8 @@ class Scopes:
             network=entry.name,
             container=record.owner_name,
             near=next(_near(made), None),
-            administered=record.sandbox in scope.admins,
+            engine=record.engine,
+            administered=record.sandbox in scope.admins or bool(record.engine),
         )
 
 

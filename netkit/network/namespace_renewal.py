@@ -69,7 +69,7 @@ class Renewing:
         """Prepare for the next run.  The sandbox's lock is held."""
         unused = opened.sandbox.id in self._unused
         self._unused.discard(opened.sandbox.id)
-        if unused or shared:
+        if unused or shared or opened.sandbox.foreign:
             self._s.repair(opened)
         else:
             self._anew(opened)
@@ -90,7 +90,7 @@ class Renewing:
         self._unused.discard(sandbox_id)
 
     def _anew(self, opened: SandboxRecord) -> None:
-        if opened.sandbox.ns != HOST:
+        if opened.sandbox.ns != HOST and not opened.sandbox.foreign:
             p, records = self._p, self._s.endpoints(opened.sandbox.id)
             access = p.policies.applied(records)
             made = p.desired_state.possible_leftovers(

@@ -7,6 +7,7 @@ kernel works: the database arbitrates names and addresses, the sockets arbitrate
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -263,9 +264,7 @@ class SandboxController:
             before = self.attach_entries(p.records.of_sandbox(sandbox=sandbox_id, ready=True))
             gone = next((r for _, r in before if r.network == network_id), None)
             if gone is None:
-                raise NotFound(
-                    f"container {opened.sandbox.name} is not connected to network {network_id}"
-                )
+                raise NotFound(f"{opened.sandbox.title} is not connected to network {network_id}")
             # Intent first: a daemon killed from here on completes the removal when it starts.
             p.records.mark(gone.id, LEAVING)
             after = [j for j in before if j.record.id != gone.id]
@@ -367,7 +366,7 @@ class SandboxController:
             if row is None:
                 return
             opened = row.opened
-            sandbox = Sandbox(id=sandbox_id, name=name, ns=opened.sandbox.ns)
+            sandbox = replace(opened.sandbox, name=name)
             old = p.records.of_sandbox(sandbox=sandbox_id, ready=True)
             new = [with_container_name(r, name, names) for r in old]
             with p.database.transaction():
@@ -401,6 +400,6 @@ class SandboxController:
         """Return its row; Conflict if it is not open."""
         row = self._p.records.sandbox(id)
         if row is None or row.state != READY:
-            name = row.opened.sandbox.name if row else id[:12]
-            raise Conflict(f"container {name} is not running: its network is not there")
+            who = row.opened.sandbox.title if row else f"container {id[:12]}"
+            raise Conflict(f"{who} is not running: its network is not there")
         return row.opened

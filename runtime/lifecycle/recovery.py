@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from netkit import threads
@@ -37,6 +38,8 @@ class Recovery:
         self._supervisor = supervisor
         self._networks = networks
         self._dns_publisher = dns_publisher
+        self.other_engines: list[Callable[[], Mapping[str, Sandbox]]] = []
+        """Each returns the sandboxes, by id, of containers that another engine runs on."""
 
     def restore(self) -> None:
         """Adopt running containers, finish or undo interrupted operations, sweep leftovers.
@@ -48,6 +51,8 @@ class Recovery:
         # a restart by policy could be allocated one of them.  Names before containers too: what
         # starts may send queries at once.
         live = self._live()
+        for of_engine in self.other_engines:
+            live.update(of_engine())
         self._networks.restore(live)
         threads.attempt("restoring names", lambda: self._dns_publisher.restore(live))
         for c in self._store.all():

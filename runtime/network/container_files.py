@@ -85,17 +85,26 @@ class EtcFiles:
 
     def resolver(self, c: Container, joined: Sequence[EndpointRecord]) -> tuple[str, list[str]]:
         """(text of resolv.conf, upstream servers)."""
-        try:
-            host_text = etc_files.host_resolv_path().read_text()
-        except OSError as error:
-            if not gone(error):
-                raise
-            host_text = ""
         return etc_files.render_resolv_conf(
-            host_text,
+            self._host_text(),
             dns=c.host_config.dns or list(self._config.dns),
             search=c.host_config.dns_search or list(self._config.dns_search),
             options=c.host_config.dns_options or list(self._config.dns_opts),
             embedded=any(self._named(e.network) for e in joined),
             shares_host=c.host_config.network_mode == "host",
         )
+
+    def host_servers(self) -> list[str]:
+        """Upstream servers for a container without settings of its own: another engine's."""
+        return etc_files.render_resolv_conf(
+            self._host_text(), dns=self._config.dns, search=(), options=(), embedded=True
+        )[1]
+
+    @staticmethod
+    def _host_text() -> str:
+        try:
+            return etc_files.host_resolv_path().read_text()
+        except OSError as error:
+            if not gone(error):
+                raise
+            return ""

@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
 from netkit import threads
 from netkit.dns import zones
@@ -196,7 +197,9 @@ class DnsPublisher:
         return found
 
     def _set(self, id: str, view: ResolverView) -> None:
-        place = self._paths.namespace(id)
+        sandbox = self._networks.sandbox(id)
+        foreign = sandbox is not None and sandbox.foreign
+        place = Path(sandbox.ns) if sandbox and foreign else self._paths.namespace(id)
         try:
             self._ensure_resolver().set(id, str(place), view)
         except KernelError:
@@ -206,4 +209,6 @@ class DnsPublisher:
 
     def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
         c: Container | None = self._store.get(id)
-        return self._files.resolver(c, joined)[1] if c else ()
+        if c is not None:
+            return self._files.resolver(c, joined)[1]
+        return self._files.host_servers() if any(e.engine for e in joined) else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -47,6 +48,12 @@ class World:
 
     def change(self, change: Change) -> Plan:
         return converge(change, self.kernel, self.mine)
+
+    @staticmethod
+    def forget(path: str) -> None:
+        """Remove the folder of a namespace elsewhere, if it was made on disk."""
+        with suppress(FileNotFoundError):
+            Path(path).parent.rmdir()
 
     def seen(self, *resources: Resource) -> State:
         return self.kernel.observe([r.key for r in resources])

@@ -472,3 +472,42 @@ def test_state_of_everything_together_is_consistent(world):
     world.change(Change.of(state(world.container(2)), state(world.container(1))))
     assert world.seen(*world.container(1)) == {}
     assert len(world.seen(*world.container(2))) == len(world.container(2))
+
+
+def test_a_namespace_of_another_engine_is_joined_and_left_as_it_was(world):
+    elsewhere = replace(world.container(1)[0], path=f"{world.folder}-other/c1")
+    world.kernel.apply([Op(None, elsewhere)])
+    try:
+        required = Netns(path=elsewhere.path, accept_existing=True)
+        desired = [required, *moved(world.container(1)[1:4], elsewhere.path)]
+        world.make(*world.network())
+        assert len(world.make(*desired)) == 3
+        assert len(world.seen(*desired)) == 4
+        assert world.make(*desired) == ()
+        world.drop(*desired)
+        assert set(world.seen(*desired)) == {required.key}
+    finally:
+        world.kernel.apply([Op(elsewhere, None)])
+        world.forget(elsewhere.path)
+
+
+def test_a_namespace_of_another_engine_has_to_exist(world):
+    required = Netns(path=f"{world.folder}-other/c1", accept_existing=True)
+    before = world.seen(*world.network())
+    with pytest.raises(Conflict, match="must exist, and is not netkit's to make"):
+        world.make(*world.network(), required)
+    assert world.seen(*world.network()) == before
+
+
+def moved(resources: Iterable[Resource], path: str) -> list[Resource]:
+    """The same in another namespace."""
+    out: list[Resource] = []
+    for r in resources:
+        if isinstance(r, Link) and r.peer is not None:
+            out.append(replace(r, peer=replace(r.peer, ns=path)))
+        elif isinstance(r, Route):
+            (addr,) = (("addr", path, *key[2:]) for key in r.depends_on)
+            out.append(replace(r, ns=path, depends_on=(addr,)))
+        elif isinstance(r, Addr):
+            out.append(replace(r, ns=path))
+    return out

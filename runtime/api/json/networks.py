@@ -67,6 +67,7 @@ def _member(endpoint: EndpointRecord) -> Json:
         "IPv4Address": endpoint.address,
         "IPv6Address": "",
         **several_addresses(endpoint),
+        **({"Engine": endpoint.engine} if endpoint.engine else {}),
     }
 
 

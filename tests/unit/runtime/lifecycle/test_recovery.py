@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from netkit.spec import Sandbox
 from runtime.lifecycle import launch, operations
 from tests.unit.points import ERRORS, Killed
 from tests.unit.runtime.lifecycle.container_world import ID, Host, World
@@ -312,3 +313,12 @@ def test_what_cannot_be_swept_does_not_keep_the_rest(caplog: pytest.LogCaptureFi
     launch._each("files", lambda: {"b", "a", "c"}, act)
     assert removed == ["b", "c"]
     assert "removing files of removed containers, a failed" in caplog.text
+
+
+def test_sandboxes_of_another_engines_containers_stay_open(tmp_path: Path) -> None:
+    with daemon(tmp_path) as world:
+        world.host.open |= {"a" * 64, "b" * 64}
+        theirs = Sandbox(id="a" * 64, name="web", ns="/run/elsewhere/web", engine="cni")
+        world.recovery.other_engines.append(lambda: {theirs.id: theirs})
+        restore(world)
+        assert world.host.open == {theirs.id}
