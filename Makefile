@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-cli bench-drivers bench-images bench-netlink bench-watch bench-weave torture torture-store flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-drivers bench-images bench-netlink bench-scale bench-watch bench-weave torture torture-store flood simulate simulate-large
 
 setup:
 	script/setup
@@ -26,6 +26,10 @@ bench-drivers: # make bench-drivers BENCH=--quick; needs iperf3, and for the com
 bench-netlink: # make bench-netlink BENCH='--pairs 200': netlink batches beside pyroute2
 	script/setup --dev
 	.venv/bin/python -m bench.netlink $(BENCH)
+
+bench-scale: # make bench-scale BENCH='--containers 2000 --running 500': many containers beside few
+	script/setup --dev
+	.venv/bin/python -m bench.scale $(BENCH)
 
 bench-watch: # make bench-watch BENCH='--drivers docker0,ovs': time until what another tool changes is repaired
 	script/setup --dev

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import docker
 
-from bench import floors
+from bench import floors, memory
 from bench.peers import IMAGE, Peer
 
 SLEEP = ["sleep", "1000000"]
@@ -169,46 +168,28 @@ def listing(peer: Peer, scale: Scale) -> list[float]:
         return [_timed(lambda: client.containers(all=True), 1000) for _ in range(scale.repeats)]
 
 
-def memory(peer: Peer, scale: Scale) -> list[float]:
-    """Resident memory of all the engine's own processes beside running containers, MiB."""
+def engine_memory(peer: Peer, scale: Scale) -> list[float]:
+    """Proportional memory of all the engine's own processes beside running containers, MiB."""
     with api(peer) as client:
         try:
             for n in range(scale.crowd):
                 client.start(client.create_container(IMAGE, SLEEP, name=f"crowd-{n}"))
             time.sleep(1)
-            return [sum(_resident(pid) for pid in _engine_processes(peer)) / 1024]
+            own = memory.engine_processes(peer)
+            shares = [f"{n} {name} {size:.1f}" for name, (n, size) in memory.by_name(own).items()]
+            print(f"bench: {peer.name}: {', '.join(shares)}", flush=True)
+            return [memory.total(own)]
         finally:
             wipe(peer)
 
 
 def daemon_memory(peer: Peer, scale: Scale) -> list[float]:
-    """Resident memory of the daemon alone (dockerd's without containerd), MiB."""
+    """Proportional memory of the daemon alone (dockerd's without containerd), MiB."""
     if peer.engine is None:
         return []
     with _many(peer, scale.listed) as client:
         client.containers(all=True)
-        return [_resident(peer.engine.pid) / 1024]
-
-
-def _engine_processes(peer: Peer) -> list[int]:
-    """Processes that name the engine's folder in their arguments: daemon, monitors, shims."""
-    mark, found = str(peer.folder).encode(), []
-    for proc in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (proc / "cmdline").read_bytes():
-                found.append(int(proc.name))
-        except OSError:
-            continue
-    return found
-
-
-def _resident(pid: int) -> int:
-    """VmRSS, KiB; 0 if the process has exited."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+        return [memory.proportional(peer.engine.pid)]
 
 
 def measures(scale: Scale) -> list[Measure]:
@@ -227,8 +208,8 @@ def measures(scale: Scale) -> list[Measure]:
         Measure("network connect, ovs", "ms", switch_connect, "12 ms", most=12),
         Measure("exec true", "ms", exec_true),
         Measure(f"list {scale.listed} containers", "ms", listing, "100 ms", most=100),
-        Measure(f"memory beside {scale.crowd} running", "MiB", memory, "200 MiB", most=200),
+        Measure(f"PSS beside {scale.crowd} running", "MiB", engine_memory, "100 MiB", most=100),
         Measure(
-            f"daemon with {scale.listed} containers", "MiB", daemon_memory, "200 MiB", most=200
+            f"PSS of daemon with {scale.listed} containers", "MiB", daemon_memory, "60 MiB", most=60
         ),
     ]
