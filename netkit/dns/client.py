@@ -106,6 +106,9 @@ class Resolver:
                 with suppress(Dead):
                     if self._process.sock is not None or self._connect():
                         self._process.call({"do": "quit"})
+                        # It hangs up once it has removed its socket's file: not later, when the
+                        # next one may have made that anew.
+                        self._process.hung_up(START)
             self._process.disconnect()
             os.write(self._woken, b"x")
         self._watch.join()

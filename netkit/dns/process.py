@@ -91,10 +91,10 @@ class Process:
             raise Dead(str(answer["error"]))
         return answer
 
-    def hung_up(self) -> bool:
-        """Whether the connection has ended; sends nothing."""
+    def hung_up(self, within: float = 0) -> bool:
+        """Whether the connection has ended, or does within so many seconds; sends nothing."""
         if self.sock is None:
             return True
         poll = select.poll()
         poll.register(self.sock, 0)
-        return bool(poll.poll(0))
+        return bool(poll.poll(within * 1000))

@@ -228,8 +228,9 @@ class Server:
         station = self._stations.pop(id, None)
         if station is None:
             return
-        station.close()
+        # First: one whose sockets cannot be closed is not listed as if it were answered.
         del self._fields[id], self._marks[id]
+        station.close()
 
     def _drop_zones(self) -> Message:
         needed = {z for fields in self._fields.values() for z in fields["zones"]}

@@ -73,7 +73,12 @@ def module_engine(session_engine: Engine) -> Iterator[Engine]:
     yield session_engine
     session_engine.clear()
     session_engine.forget_client()
-    oracle.assert_clean(before, lambda: oracle.snapshot(session_engine), ignore=NOT_LOOKED_AT)
+    try:
+        oracle.assert_clean(before, lambda: oracle.snapshot(session_engine), ignore=NOT_LOOKED_AT)
+    except AssertionError as error:
+        error.add_note(f"{session_engine.kind}'s log:\n{session_engine.log_tail()}")
+        error.add_note(f"the resolver's log:\n{session_engine.resolver_log()}")
+        raise
 
 
 def emptied(engine: Engine) -> None:

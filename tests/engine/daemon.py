@@ -46,6 +46,11 @@ def unlike_reference(why: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(KIND == "dockerd", reason=f"not yet in dockerd 20.10: {why}")
 
 
+def _tail(file: Path) -> str:
+    text = file.read_bytes()[-LOG_TAIL_BYTES:] if file.exists() else b""
+    return text.decode(errors="replace")
+
+
 class Engine:
     """One daemon with its own --root and --run; outlives kills of the daemon's process."""
 
@@ -141,8 +146,10 @@ class Engine:
         return self._process is not None and self._process.poll() is None
 
     def log_tail(self) -> str:
-        text = self.log.read_bytes()[-LOG_TAIL_BYTES:] if self.log.exists() else b""
-        return text.decode(errors="replace")
+        return _tail(self.log)
+
+    def resolver_log(self) -> str:
+        return _tail(self.rundir / "dns/log")
 
     def destroy(self) -> None:
         """Remove every container, the daemon, and whatever is left on disk and mounted."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,20 @@ def test_a_sandbox_that_cannot_be_served_is_refused_at_once(
 
 
 @pytest.mark.parametrize("make", ERRORS)
+def test_a_sandbox_that_cannot_be_closed_is_not_listed_any_more(
+    resolver: tuple[Server, socket.socket], make: Any
+) -> None:
+    served, daemon = resolver
+    pair = [socket.socket(type=kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
+    asked(served, daemon, {**SET, "id": "a"}, [sock.fileno() for sock in pair])
+    served._stations["a"].close = Mock(side_effect=make())  # type: ignore[method-assign]
+    assert str(make()) in asked(served, daemon, {"do": "remove", "id": "a"}, [])["error"]
+    assert asked(served, daemon, {"do": "list"}, [])["sandboxes"] == {}
+    for sock in pair:
+        sock.close()
+
+
+@pytest.mark.parametrize("make", ERRORS)
 def test_a_daemon_whose_message_cannot_be_read_does_not_wait(
     resolver: tuple[Server, socket.socket], make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +127,31 @@ def test_the_resolver_goes_on_when_a_query_cannot_expire(
     served.run()
     assert control.receive(daemon)[0] == {}
     assert "a defect" in caplog.text
+
+
+def test_a_resolver_of_an_earlier_daemon_has_ended_when_it_was_stopped(tmp_path: Path) -> None:
+    """Else it removes the next one's socket, at the same path."""
+    path = tmp_path / "control"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve() -> None:
+        daemon, _ = listener.accept()
+        for answer in ({"sandboxes": {}}, {}):
+            control.receive(daemon)
+            control.send(daemon, answer)
+        time.sleep(0.05)
+        path.unlink()
+        daemon.close()
+
+    ends = threading.Thread(target=serve)
+    ends.start()
+    Resolver(tmp_path, Mock()).close(stop=True)
+    there = path.exists()
+    ends.join()
+    listener.close()
+    assert not there
 
 
 @pytest.mark.parametrize("make", ERRORS)
