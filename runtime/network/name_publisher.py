@@ -37,6 +37,7 @@ class DnsPublisher:
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._resolver: Resolver | None = None
+        self._one = threading.Lock()  # of two, one would start the resolver again for ever
         self._wake = threading.Condition()
         self._changed: set[str] = set()  # network ids
         self._left: set[str] = set()  # ids of sandboxes whose views may have to be removed
@@ -107,9 +108,10 @@ class DnsPublisher:
             self._resolver.close(stop=not self._views)
 
     def _ensure_resolver(self) -> Resolver:
-        if self._resolver is None:
-            self._resolver = Resolver(self._paths.dns, netns.open_socket)
-        return self._resolver
+        with self._one:  # `restore` and the thread, which may have names already
+            if self._resolver is None:
+                self._resolver = Resolver(self._paths.dns, netns.open_socket)
+            return self._resolver
 
     def _stop_resolver(self) -> None:
         """Stop the resolver and remove its files: no container needs it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,3 +60,26 @@ def test_a_sandbox_that_seems_to_be_there_after_its_removal_is_removed_again() -
     finally:
         names.close()
     assert set(resolver.removed) == {"s"}
+
+
+def test_there_is_one_resolver_though_two_threads_need_it_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At a start, `restore` and containers' names.  A second one would keep the process alive."""
+    made: list[object] = []
+    begun = threading.Event()
+
+    def make(*_: object) -> object:
+        begun.set()
+        time.sleep(0.02)
+        made.append(object())
+        return made[-1]
+
+    monkeypatch.setattr(name_publisher, "Resolver", make)
+    names = DnsPublisher(SimpleNamespace(dns=Path("/nosuch")))  # type: ignore[arg-type]
+    other = threading.Thread(target=names._ensure_resolver)
+    other.start()
+    begun.wait()
+    assert names._ensure_resolver() is names._ensure_resolver()
+    other.join()
+    assert len(made) == 1
