@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from netkit.network.link_interest import EVERYTHING, LinkInterest
 from netkit.reconcile.backoff import INSISTS
 from netkit.reconcile.converge import Kernel
 from netkit.reconcile.plan import Op, Plan
+from netkit.reconcile.statistics import DriftStatistics
 
 GATHER = 0.2  # seconds in which events are collected: their number does not matter
 GRACE = 1.0  # seconds that an address of the host may be absent
@@ -86,6 +87,8 @@ class LinkResync:
         self._beside = beside
         self._now = now
         self._due: dict[str, float] = {EVERYTHING: now()}
+        self.statistics = DriftStatistics()
+        self._left: dict[Key, str] = {}  # drift that is left alone, and its owner
 
     # -- Watch -------------------------------------------------------------
 
@@ -138,6 +141,7 @@ class LinkResync:
             self._again(dict.fromkeys(due, self._now() + RETRY))
             raise
         self._again(done.again)
+        self._count(done, EVERYTHING if everything else due)
         things = {k: w.resource for k, w in done.scope.things.items()}
         if everything:
             self._interest.replace(things, done.scope.busy)
@@ -150,6 +154,17 @@ class LinkResync:
             with suppress(NetkitError):  # it has a resync of its own, which reports
                 plan += self._firewall()[0]
         return plan, False
+
+    def _count(self, done: Repaired, looked: Collection[str]) -> None:
+        """`looked`: at which owners; EVERYTHING: at all."""
+        here = {d.wanted.resource.key: d for d in done.drifts}
+        found = [key[0] for key in here if key not in self._left]
+        failed = {key for key, attempts in done.attempts.items() if attempts.error}
+        before = self._left.items() if looked != EVERYTHING else ()
+        self._left = {k: owner for k, owner in before if owner not in looked} | {
+            k: str(d.wanted.resource.owner) for k, d in here.items() if d.note or k in failed
+        }
+        self.statistics.add(found, done.plan, [key[0] for key in self._left])
 
     def _again(self, times: dict[str, float]) -> None:
         for owner, when in times.items():

@@ -11,16 +11,25 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Self
 
 from netkit import threads
-from netkit.errors import KernelError, NetkitError, unexpected
+from netkit.errors import Conflict, KernelError, NetkitError, unexpected
 from netkit.model import Key, Resource, State
 from netkit.reconcile.converge import Change, Kernel, converge, execute, fill_unobservable, undo
 from netkit.reconcile.plan import OwnedPredicate, Plan, diff
+from netkit.reconcile.statistics import (
+    CHANGED,
+    CONFLICT,
+    FAILED,
+    LATE,
+    UNCHANGED,
+    ChangeStatistics,
+)
 
 NOTHING = Change.of({})
 PATIENCE = 120.0  # seconds a change waits for its turn
@@ -36,6 +45,7 @@ class _Task:
     outcome: Future[Plan] = field(default_factory=Future)
     late: Callable[[], Change] | None = None
     dry: bool = False  # only plan the steps
+    begin: float = field(default_factory=time.monotonic)
 
 
 class ReconcileQueue:
@@ -47,6 +57,7 @@ class ReconcileQueue:
         self._waiting: list[_Task] = []
         self._wake = threading.Condition()
         self._closed = False
+        self.statistics = ChangeStatistics()
         self._thread = threads.looping("netkit-kernel", self._loop, over=lambda: self._closed)
         self._thread.start()
 
@@ -76,7 +87,26 @@ class ReconcileQueue:
         """
         return self._await(_Task(NOTHING, late=change, dry=dry), timeout)
 
+    @property
+    def waiting(self) -> int:
+        """How many changes have not begun."""
+        return len(self._waiting)
+
     def _await(self, task: _Task, timeout: float) -> Plan:
+        try:
+            plan = self._outcome(task, timeout)
+        except NetkitError as error:
+            late = isinstance(error, KernelError) and task.outcome.cancelled()
+            self._count(task, CONFLICT if isinstance(error, Conflict) else LATE if late else FAILED)
+            raise
+        self._count(task, CHANGED if plan else UNCHANGED, len(plan))
+        return plan
+
+    def _count(self, task: _Task, outcome: str, steps: int = 0) -> None:
+        if task.late is None:  # else it looks for drift
+            self.statistics.add(outcome, time.monotonic() - task.begin, steps)
+
+    def _outcome(self, task: _Task, timeout: float) -> Plan:
         with self._wake:
             if self._closed:
                 raise KernelError("netkit is shutting down: the change was not begun")

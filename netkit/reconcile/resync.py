@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from netkit import threads
 from netkit.errors import NetkitError
 from netkit.reconcile.plan import Plan
+from netkit.reconcile.statistics import DriftStatistics
 
 DEBOUNCE = 0.05  # seconds after a hint: a tool that flushes one table often flushes the next
 BUSY = 0.4  # seconds until the next look where one of ours was under way, or there was a repair
@@ -48,6 +49,8 @@ class ChangeWatcher(Protocol):
 
 @dataclass(slots=True)
 class ResyncStats:
+    looks: int = 0
+    failures: int = 0  # looks that could not repair, or not look
     repairs: int = 0  # times something was repaired
     steps: int = 0
     last: float = 0.0  # time.time() of the last one
@@ -55,15 +58,25 @@ class ResyncStats:
 
 
 class ResyncLoop:
-    """A thread of its own, from `start` to `close`.  `subject` is what it looks after, for logs."""
+    """A thread of its own, from `start` to `close`.  `subject` is what it looks after, for logs.
+
+    `drift`: what `repairs` itself counts drift by; without, the steps it returns are counted.
+    """
 
     def __init__(
-        self, repairs: Resyncer, watch: ChangeWatcher, subject: str = "the firewall"
+        self,
+        repairs: Resyncer,
+        watch: ChangeWatcher,
+        subject: str = "the firewall",
+        *,
+        drift: DriftStatistics | None = None,
     ) -> None:
         self._subject = subject
         self._repairs = repairs
         self._watch = watch
         self.tally = ResyncStats()
+        self.drift = drift or DriftStatistics()
+        self._counts_drift = drift is None
         self._deaf = ""  # why the watch failed when last asked
         self._over = threading.Event()
         self._thread = threads.looping("netkit-guard", self._run, over=self._over.is_set)
@@ -108,14 +121,17 @@ class ResyncLoop:
         return hint
 
     def _look(self) -> bool:
+        self.tally.looks += 1
         try:
             plan, busy = self._repairs.repair()
         except NetkitError as error:
+            self.tally.failures += 1
             if self.tally.error != str(error):
                 log.error("%s cannot be repaired, trying again: %s", self._subject, error)
             self.tally.error = str(error)
             return True
         except Exception:
+            self.tally.failures += 1
             log.exception("%s could not be looked at", self._subject)
             self.tally.error = "internal error, see the daemon's log"
             return True
@@ -124,6 +140,8 @@ class ResyncLoop:
             self.tally.repairs += 1
             self.tally.steps += len(plan)
             self.tally.last = time.time()
+            if self._counts_drift:
+                self.drift.repaired(plan)
             shown = "; ".join(map(str, plan[:3])) + (" ..." if len(plan) > 3 else "")
             log.warning("%s was not as it should be, repaired: %s", self._subject, shown)
         # The same change again leaves legacy tables as the last hint saw them, without a new hint.

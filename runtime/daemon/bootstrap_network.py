@@ -181,4 +181,4 @@ def _link_guard(
         firewall=networks.repair if firewall_backend.backend is not None else None,
         beside=switches.hint,
     )
-    return ResyncLoop(links, links, "a network's interface")
+    return ResyncLoop(links, links, "a network's interface", drift=links.statistics)

@@ -377,6 +377,32 @@ def test_inside_a_container_that_may_change_its_interfaces_nothing_is_repaired(
     assert joined.steps() == []
 
 
+def test_drift_is_counted_when_it_is_found_and_what_is_left_alone_while_it_lasts(
+    joined: Host,
+) -> None:
+    def counts() -> tuple[dict[str, int], ...]:
+        now = joined.resync.statistics.counts()
+        return dict(now.found), dict(now.repaired), dict(now.left_alone)
+
+    before, _, _ = counts()
+    assert before == {}
+    pair = veth(joined)
+    joined.kernel.things[pair.key] = replace(pair, up=False)
+    joined.look(LinkChanged(dev=pair.name, link=replace(pair, up=False)))
+    assert counts() == ({"link": 1}, {"link": 1}, {})
+    joined.net.links.scopes.administered = lambda: {box().id}
+    (key,) = (k for k, r in joined.kernel.things.items() if isinstance(r, Addr) and k[2] == "eth0")
+    there = joined.kernel.things.pop(key)
+    assert isinstance(there, Addr)
+    event = AddressDeleted(dev=pair.name, far=True, address=there.address)
+    for _ in range(3):  # it is found once
+        joined.look(event, EventsLost())
+    assert counts() == ({"link": 1, "addr": 1}, {"link": 1}, {"addr": 1})
+    joined.kernel.things[key] = there
+    joined.look(EventsLost())
+    assert counts() == ({"link": 1, "addr": 1}, {"link": 1}, {})
+
+
 def test_a_tool_that_insists_is_fought_less_and_less_and_named_once(
     joined: Host, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.errors import Foreign, KernelError, NetkitError, NotConverged
+from netkit.errors import Conflict, Foreign, KernelError, NetkitError, NotConverged
 from netkit.model import Addr, Link, Resource, state
 from netkit.reconcile.converge import Change, converge, ownership
 from netkit.reconcile.queue import ReconcileQueue
@@ -141,6 +141,41 @@ def test_closing_finishes_what_waits_and_refuses_what_comes():
         closing.result()
     with pytest.raises(KernelError, match="shutting down"):
         worker.converge(Change.of(state([_bridge(1)])))
+
+
+def test_changes_are_counted_by_their_outcome_and_looks_for_drift_are_not():
+    kernel = FakeKernel()
+    kernel.things["link", "", "br1"] = _bridge(1, owner=FOREIGN)
+    with ReconcileQueue(kernel, MINE) as worker:
+        worker.converge(Change.of(state([_bridge(0)])))
+        worker.converge(Change.of(state([_bridge(0)])))
+        with pytest.raises(Conflict):
+            worker.converge(Change.of(state([_bridge(1)])))
+        worker.converge_lazily(lambda: Change.of(state([_bridge(2)])))
+        worker.converge_lazily(lambda: Change.of({}), dry=True)
+        counts = worker.statistics.counts()
+        assert worker.waiting == 0
+    with pytest.raises(KernelError):
+        worker.converge(Change.of({}))
+    counted = {name: n for name, n in counts.outcomes.items() if n}
+    assert counted == {"changed": 1, "unchanged": 1, "conflict": 1}
+    assert counts.steps == 1
+    assert sum(counts.durations.counts) == 3
+    assert 0 < counts.durations.total < 20
+    assert worker.statistics.counts().outcomes["failed"] == 1
+
+
+def test_a_change_that_is_not_begun_in_time_is_counted_as_late():
+    kernel = Gated()
+    with ReconcileQueue(kernel, MINE) as worker, ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(worker.converge, Change({}, frozenset({("link", "", "busy")})))
+        assert kernel.begun.wait(20)
+        with pytest.raises(KernelError, match="was not begun"):
+            worker.converge(Change.of(state([_bridge(0)])), timeout=0.01)
+        assert worker.waiting == 1
+        kernel.gate.set()
+        busy.result(20)
+        assert worker.statistics.counts().outcomes["late"] == 1
 
 
 def _resources() -> st.SearchStrategy[Resource]:

@@ -154,6 +154,8 @@ def test_the_guard_looks_at_hints_and_soon_again_where_something_was_under_way_o
     guard.close()
     assert script.closed
     assert (guard.tally.repairs, guard.tally.steps) == (1, 1)
+    assert (guard.tally.looks, guard.tally.failures) == (2, 0)
+    assert guard.drift.counts().found == guard.drift.counts().repaired == {"rule": 1}
     assert "repaired: + iptables -t filter -A DOCKER -j DROP" in caplog.text
 
 
@@ -170,3 +172,4 @@ def test_the_guard_survives_what_fails_and_says_it_once(caplog: pytest.LogCaptur
     guard.close()
     assert caplog.text.count("the lock is held") == 1
     assert guard.tally.error == ""
+    assert (guard.tally.looks, guard.tally.failures) == (3, 2)
