@@ -24,12 +24,15 @@ from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.netlink import apply, removal, rtnl
 from netkit.kernel.netlink.codec import TIMEVAL, Reply, Tally
+from netkit.kernel.netlink.counters import counted_links
 from netkit.kernel.session import Session
 from netkit.model import HOST, Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
 from netkit.reconcile.converge import Change, converge, ownership
 from netkit.reconcile.plan import Op
 
 pytestmark = pytest.mark.root
+
+NET = "netkit:0:aaaaaaaaaaaa"
 
 
 def _ip(lab, *args, at=""):
@@ -301,6 +304,36 @@ def test_a_foreign_address_on_our_bridge_stays(lab):
     assert lab.drop(host, theirs) == ()
     assert theirs.key not in host.owned("netkit:0:")
     assert ("addr", "", "br0", "10.77.0.1/16") in host.owned("netkit:0:")
+
+
+def test_what_links_counted_is_read_in_one_dump(lab):
+    host = lab.host()
+    owner = "netkit:0:aaaaaaaaaaaa:bbbbbbbbbbbb"
+    pair = Link(
+        name="veth5", kind="veth", peer=Peer(ns=lab.ns("c5"), name="eth0"), owner=owner,
+    )  # fmt: skip
+    lab.make(host, *lab.bridge(), Netns(path=lab.ns("c5"), owner=owner), pair)
+    lab.run("ip", "link", "add", "theirs", "type", "bridge")
+    lab.run("ip", "link", "add", "others", "alias", "netkit:9:aaaaaaaaaaaa", "type", "bridge")
+    before = {link.name: link for link in counted_links(lab.home, "netkit:0:")}
+    assert {(link.name, link.owner, link.kind) for link in before.values()} == {
+        ("br0", NET, "bridge"), ("veth5", owner, "veth"),
+    }  # fmt: skip
+    lab.run("ip", "addr", "add", "10.88.0.2/24", "dev", "eth0", at=lab.ns("c5"))
+    send = "import socket; s = socket.socket(type=socket.SOCK_DGRAM)\n"
+    send += "s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n"
+    send += "for _ in range(10): s.sendto(bytes(1000), ('10.88.0.255', 9))"
+    lab.run(sys.executable, "-c", send, at=lab.ns("c5"))
+    tally = Tally()
+    after = {link.name: link for link in counted_links(lab.home, "netkit:0:", tally)}
+    assert tally.requests == 1  # of however many links
+    was, now = before["veth5"].counters, after["veth5"].counters
+    shown = _ip(lab, "-s", "link", "show", "veth5")[0]["stats64"]
+    assert now.received_bytes - was.received_bytes >= 10 * (1000 + 8 + 20 + 14)
+    assert now.received_packets - was.received_packets >= 10
+    assert now.received_bytes <= shown["rx"]["bytes"] < now.received_bytes + 10_000
+    assert now.transmitted_bytes <= shown["tx"]["bytes"] < now.transmitted_bytes + 10_000
+    assert now.received_drops == shown["rx"]["dropped"]
 
 
 def test_a_link_that_changed_hands_is_not_removed(lab):
