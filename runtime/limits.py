@@ -99,3 +99,10 @@ REGISTRY_REDIRECTS = 5  # of one request
 REGISTRY_PAGES = 1000  # of a list of tags
 REGISTRY_PLACES = 16  # repositories of which it is remembered that they have a blob
 LAYER_BYTES = 64 << 30  # compressed, of one layer
+
+# /metrics
+METRICS_CONNECTIONS = 16  # open at a time; the one that is idle for longest is closed for another
+METRICS_SECONDS = 10  # that a scrape waits for its collection
+METRICS_ENDPOINTS = 1000  # with series of their own, eight each
+METRICS_DEVICES = 1000  # of networks on the host, likewise
+METRICS_SUBNETS = 1000  # likewise, two each

@@ -185,3 +185,11 @@ class AddressAllocator:
         """Count the allocated addresses of a network, reserved ones included."""
         rows = self._db.rows("SELECT count(*) AS n FROM addresses WHERE network=?", (network,))
         return int(rows[0]["n"])
+
+    def count_between(self, network: str, first: IPAddress, last: IPAddress) -> int:
+        """Count the allocated addresses of a network from `first` to `last`, both included."""
+        rows = self._db.rows(
+            "SELECT count(*) AS n FROM addresses WHERE network=? AND address BETWEEN ? AND ?",
+            (network, first.packed, last.packed),
+        )
+        return int(rows[0]["n"])

@@ -13,6 +13,7 @@ from netkit.ipam.allocator import AddressAllocator
 from netkit.ipam.dhcp_leases import DhcpLeases, NoWire
 from netkit.locks import KeyedLocks
 from netkit.model import IPNetwork, State
+from netkit.network import address_use
 from netkit.network.access import UNREADABLE, AccessRule, AccessRuleStore, validate
 from netkit.network.address_acquirer import AddressAcquirer, ArpProber, NoArpProber
 from netkit.network.api import NamePublisher, NullNamePublisher
@@ -200,6 +201,12 @@ class Controller:
 
     def traits(self, record: NetworkRecord) -> Traits:
         return self._parts.registry.traits(record)
+
+    def address_use(self, refs: Sequence[str] = ()) -> list[address_use.SubnetUse]:
+        """Of the subnets of these networks, or of all."""
+        registry = self._parts.registry
+        entries = [registry.find(ref) for ref in refs] if refs else registry.all()
+        return list(address_use.of_networks(entries, self._parts.addresses))
 
     # endpoints
 

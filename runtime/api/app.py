@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import AsyncIterator, Sequence
-from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 
 from netkit import __version__
-from netkit.errors import Forbidden, NetkitError, disk_fault
+from netkit.errors import NetkitError, disk_fault
 from netkit.threads import notes
 from runtime import limits
 from runtime.api import older_versions, version
@@ -41,9 +39,11 @@ from runtime.api.server import responses
 from runtime.api.server.admission import BODIES, Bodies
 from runtime.api.server.attach_session import SESSIONS
 from runtime.api.server.backlog import REPLIES, Replies
+from runtime.api.server.browsers import refuse_browsers
 from runtime.api.server.executors import Executors
 from runtime.api.server.hijack import HijackedResponse
 from runtime.api.server.request import ApiRequest
+from runtime.api.server.request_tally import RequestTally
 from runtime.api.server.routing import Route, Table
 from runtime.api.server.upgrade_guard import UpgradeGuard
 
@@ -82,10 +82,13 @@ ROUTES: Sequence[Route] = [
 ]
 
 
-def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
-    """Build the API over `engine`; `extra` routes (e.g. metrics) take precedence."""
+def make_app(
+    engine: Engine, *, extra: Sequence[Route] = (), tally: RequestTally | None = None
+) -> web.Application:
+    """Build the API over `engine`; `extra` routes take precedence.  `tally` counts answers."""
     executors = Executors()
-    dispatcher = _Dispatcher(engine, Table([*extra, *ROUTES]), executors)
+    table = Table([*extra, *ROUTES])
+    dispatcher = _Dispatcher(engine, table, executors, tally or RequestTally())
     app = web.Application(client_max_size=limits.BODY_BYTES)
     app[SESSIONS] = set()
     app[responses.STREAMS] = set()
@@ -107,12 +110,30 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
 class _Dispatcher:
     """From a request to its handler, and from errors to responses."""
 
-    def __init__(self, engine: Engine, table: Table, executors: Executors) -> None:
+    def __init__(
+        self, engine: Engine, table: Table, executors: Executors, tally: RequestTally
+    ) -> None:
         self._engine = engine
         self._table = table
         self._executors = executors
+        self._tally = tally
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
+        self._tally.begin()
+        status: int | None = None
+        try:
+            response = await self._guarded(request)
+            status = response.status
+            if isinstance(response, HijackedResponse) and not response.hijacked:
+                status = None
+            return response
+        except web.HTTPException as answer:
+            status = answer.status
+            raise
+        finally:
+            self._tally.end(request.method, status)
+
+    async def _guarded(self, request: web.Request) -> web.StreamResponse:
         received = False
         front = request.transport.get_protocol() if request.transport is not None else None
         if isinstance(front, UpgradeGuard):
@@ -139,7 +160,7 @@ class _Dispatcher:
             return _failed(request, error.status, str(error))
         except ConnectionResetError:
             log.debug("%s: the client disconnected before the answer was complete", request.path)
-            return HijackedResponse()  # there is no client to answer
+            return HijackedResponse(hijacked=False)  # there is no client to answer
         except (ConnectionError, web.HTTPException):
             raise
         except Exception as error:
@@ -150,7 +171,7 @@ class _Dispatcher:
             return _failed(request, 500, f"internal error: {type(error).__name__}: {error}")
 
     async def _handled(self, request: web.Request) -> web.StreamResponse:
-        _refuse_browsers(request)
+        refuse_browsers(request)
         _check_expectation(request)
         if request.method == hdrs.METH_OPTIONS:
             return responses.empty(200)
@@ -195,37 +216,3 @@ async def _hang_up(app: web.Application) -> None:
     streams = app[responses.STREAMS]
     for task in tuple(streams):
         task.cancel()
-
-
-def _refuse_browsers(request: web.Request) -> None:
-    """Refuse requests of web pages on TCP, direct ones and by DNS rebinding.
-
-    Browsers cannot open Unix sockets.  A page that uses rebinding sends its own name as Host.
-    """
-    transport = request.transport
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.family == socket.AF_UNIX:
-        return
-    if hdrs.ORIGIN in request.headers:
-        raise Forbidden("requests from web pages are refused: they carry an Origin header")
-    if transport is not None and transport.get_extra_info("sslcontext") is not None:
-        return  # the browser verified the server's name by TLS
-    local = str(sock.getsockname()[0])
-    if ip_address(local).is_loopback and not _local_name(request.headers.get(hdrs.HOST, "")):
-        raise Forbidden(
-            f"Host {request.headers.get(hdrs.HOST, '')!r} is not a name of this machine: use "
-            "localhost or 127.0.0.1"
-        )
-
-
-def _local_name(host: str) -> bool:
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    name = name.strip("[]").lower()
-    if name in {"", "localhost", "docker", socket.gethostname().lower()}:
-        return True
-    if name.endswith(".localhost"):
-        return True
-    try:
-        return bool(ip_address(name))
-    except ValueError:
-        return False

@@ -17,6 +17,7 @@ from runtime.build.service import BuildService
 from runtime.daemon import registry_keys
 from runtime.daemon.bootstrap_builds import build_build_service
 from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
+from runtime.daemon.bootstrap_metrics import Sources, build_sources
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
 from runtime.daemon.bootstrap_registry import build_registry_service
 from runtime.daemon.bootstrap_weave import build_weave_service
@@ -73,6 +74,7 @@ class Daemon:
     health: HealthChecks
     restore: Callable[[], None]
     close: Callable[[], None]
+    metrics: Sources
 
 
 def bootstrap(
@@ -113,7 +115,8 @@ def bootstrap(
     )
     restore = partial(_restore, above, builds, below, weave)
     close = partial(_close, weave, below, shim, database)
-    return Daemon(engine, engine_id, above.recovery, above.health, restore, close)
+    metrics = partial(build_sources, below, above, weave, shim.runtime)
+    return Daemon(engine, engine_id, above.recovery, above.health, restore, close, metrics)
 
 
 def _restore(

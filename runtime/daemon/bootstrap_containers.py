@@ -72,6 +72,10 @@ class ContainerServices:
     parts: ContainerParts  # for builds
     init: str  # path of the program that `--init` runs, "" if there is none
 
+    def states(self) -> list[str]:
+        """That of each container, as inspect has it."""
+        return [c.state.status for c in self.store.all()]
+
     def namespace(self, id: str) -> str:
         """See Sandboxes.namespace."""
         return self.sandboxes.namespace(self.store.find(id))

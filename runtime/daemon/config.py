@@ -30,6 +30,8 @@ class DaemonConfig:
     tlscert: str = ""
     tlskey: str = ""
     insecure_tcp: bool = False
+    metrics_addr: str = ""  # HOST:PORT of the listener for Prometheus; "": none
+    insecure_metrics: bool = False
     # the default network
     bridge: str = ""
     bip: str = ""

@@ -10,6 +10,7 @@ from netkit.errors import InvalidSpec
 from runtime.container.config import HostConfig, LogConfig, Ulimit
 from runtime.container.log_options import check_log
 from runtime.daemon.config import DaemonConfig
+from runtime.metrics.address import check as metrics_address
 from runtime.oci.ulimits import check_values
 
 FIREWALL_BACKENDS = ("auto", "iptables", "iptables-nft", "iptables-legacy", "nftables")
@@ -20,7 +21,8 @@ LOG_DRIVERS = ("json-file", "local", "none")
 def checked(c: DaemonConfig) -> DaemonConfig:
     """Return `c`; InvalidSpec names the invalid flag, the reason and the remedy."""
     checks = (
-        _labels, _addresses, _bridge, _kernel, _cluster, _tls, _logging, _registries, _defaults
+        _labels, _addresses, _bridge, _kernel, _cluster, _tls, _metrics, _logging, _registries,
+        _defaults,
     )  # fmt: skip
     for check in checks:
         check(c)
@@ -93,6 +95,10 @@ def _tls(c: DaemonConfig) -> None:
         raise InvalidSpec("--tls and --tlsverify need --tlscert and --tlskey")
     if c.tlsverify and not c.tlscacert:
         raise InvalidSpec("--tlsverify needs --tlscacert")
+
+
+def _metrics(c: DaemonConfig) -> None:
+    metrics_address(c.metrics_addr, insecure=c.insecure_metrics)
 
 
 def _logging(c: DaemonConfig) -> None:

@@ -95,7 +95,6 @@ KEYS = (
          true_here="true"),
     _key("log-format", "text", "the log is text, one line an event", refused=True,
          silent=_one_of("", "text"), true_here="text"),
-    _key("metrics-addr", "text", "there are no metrics yet", refused=True),
     _key("network-control-plane-mtu", "number", _SWARM),
     _key("network-diagnostic-port", "number", "use `netkit net trace` for diagnosis",
          refused=True, true_here="0"),

@@ -27,8 +27,10 @@ from runtime import malloc
 from runtime.api.app import make_app
 from runtime.api.server.listen_address import TlsOptions, open_to_all, parse
 from runtime.api.server.listeners import open_all, tls_context
+from runtime.api.server.request_tally import RequestTally
 from runtime.api.server.serve import serve
 from runtime.daemon.bootstrap import Daemon, bootstrap
+from runtime.daemon.bootstrap_metrics import open_listeners, serve_metrics
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.reload import Reload, on_signal
 from runtime.oci.cgroups import Cgroups
@@ -143,6 +145,11 @@ async def _serve(
         environ=os.environ,
         group=config.group,
     )
+    with contextlib.ExitStack() as undo:
+        for listener in listeners:
+            undo.callback(listener.close)
+        metrics = open_listeners(config)
+        undo.pop_all()
     # Not of an address that was refused.
     found = [*open_to_all(addresses, tls), *filter(None, [Cgroups.probe().warning])]
     for warning in found:
@@ -152,13 +159,15 @@ async def _serve(
         contextlib.ExitStack() as opened,
         ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers,
     ):
-        for listener in listeners:
+        for listener in (*listeners, *metrics):
             opened.callback(listener.close)
         # In a thread: it blocks, and the loop has to run work that parts post to it.
         parts = await asyncio.to_thread(bootstrap, config, paths, loop, workers)
         try:
             await asyncio.to_thread(parts.restore)
-            serving = await serve(make_app(parts.engine), listeners, tls=context)
+            tally = RequestTally()
+            serving = await serve(make_app(parts.engine, tally=tally), listeners, tls=context)
+            measured = await serve_metrics(metrics, parts.metrics, tally)
             parts.recovery.start_by_policy()
             reload = Reload(config, read, parts.engine, parts.engine_id, _level)
             reloading = threads.task("reload", on_signal(hangup, reload))
@@ -168,6 +177,8 @@ async def _serve(
             reloading.cancel()
             log.info("stopping; containers keep running")
             _notify("STOPPING=1")
+            if measured is not None:
+                await measured.close()
             await serving.close()
         finally:
             await _end(parts)

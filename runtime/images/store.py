@@ -66,6 +66,10 @@ class ImageStore:
         images = [self._records.image(id) for id in self._tag_store.ids()]
         return sorted(images, key=lambda i: epoch_ns(i.created), reverse=True)
 
+    def count(self) -> int:
+        """Of `all`, which reads each image's configuration."""
+        return self._tag_store.count()
+
     def shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
         return self._records.shared_sizes(images)
 

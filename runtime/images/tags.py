@@ -98,6 +98,10 @@ class TagStore:
             for row in self._db.rows("SELECT id FROM image WHERE NOT deleted ORDER BY rowid")
         ]
 
+    def count(self) -> int:
+        (row,) = self._db.rows("SELECT count(*) AS n FROM image WHERE NOT deleted")
+        return int(row["n"])
+
     def deleted_ids(self) -> list[str]:
         """Images that were deleted while containers used them, and are kept for these."""
         return [str(row["id"]) for row in self._db.rows("SELECT id FROM image WHERE deleted")]

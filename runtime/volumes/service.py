@@ -64,6 +64,9 @@ class VolumeService:
     def all(self) -> list[Volume]:
         return sorted((v for v in self._store.all() if not v.leaving), key=lambda v: v.name)
 
+    def count(self) -> int:
+        return sum(not v.leaving for v in self._store.all())
+
     def find(self, name: str) -> Volume:
         """By its full name only.  NotFound."""
         found = self._store.get(name)

@@ -33,7 +33,9 @@ class Connections:
     administrator can still reach the daemon.
     """
 
-    def __init__(self, replies: Replies) -> None:
+    def __init__(self, replies: Replies, bound: int | None = None) -> None:
+        """`bound`: connections at a time, limits.CONNECTIONS if None."""
+        self._bound = bound
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._files = files if files != resource.RLIM_INFINITY else 1 << 20
         self._open: dict[asyncio.Transport, Callable[[], float | None]] = {}
@@ -47,7 +49,7 @@ class Connections:
         """Is there room for it?  `idle`: since when it has no request, in the loop's seconds."""
         if transport.get_extra_info("sslcontext") is not None:
             return True  # the TCP connection below it has been admitted
-        most = min(limits.CONNECTIONS, self._files // 4)
+        most = min(self._bound or limits.CONNECTIONS, self._files // 4)
         if len(self._open) >= most and not self._close_idle():
             reserve = limits.CONNECTIONS_RESERVE if _of_root(transport) else 0
             if len(self._open) >= most + reserve:

@@ -51,10 +51,12 @@ def frame(channel: int, data: bytes) -> bytes:
 
 
 class HijackedResponse(web.StreamResponse):
-    """Returned by a handler that hijacked the connection: aiohttp writes nothing."""
+    """Returned by a handler that hijacked the connection, or where the client has left
+    (`hijacked` False): aiohttp writes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hijacked: bool = True) -> None:
         super().__init__(status=101)
+        self.hijacked = hijacked
         self._eof_sent = True
         self._keep_alive = False
 

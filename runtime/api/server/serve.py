@@ -65,9 +65,16 @@ class Serving:
 
 
 async def serve(
-    app: web.Application, listeners: Sequence[Listener], *, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    listeners: Sequence[Listener],
+    *,
+    tls: ssl.SSLContext | None = None,
+    bound: int | None = None,
 ) -> Serving:
-    """Accept connections on all listeners; a disconnect cancels the handler."""
+    """Accept connections on all listeners; a disconnect cancels the handler.
+
+    `bound`: connections at a time, limits.CONNECTIONS if None.
+    """
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
@@ -80,7 +87,7 @@ async def serve(
     )
     await runner.setup()
     servers: list[asyncio.AbstractServer] = []
-    connections = Connections(app[REPLIES])
+    connections = Connections(app[REPLIES], bound)
     try:
         for listener in listeners:
             servers.append(await _accept(runner, listener, tls, connections))

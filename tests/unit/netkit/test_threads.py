@@ -167,6 +167,8 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
     "runtime/lifecycle/exit_watcher.py: call_soon_threadsafe": (2, LOOP),
     "runtime/lifecycle/exit_watcher.py: submit": (2, "what it calls reports"),
     "runtime/events.py: call_soon_threadsafe": (1, LOOP),
+    "runtime/metrics/scrapes.py: add_done_callback": (1, "reports"),
+    "runtime/metrics/scrapes.py: run_in_executor": (2, WAITED),
     "runtime/oci/exec_session.py: add_done_callback": (1, LOOP),
     "runtime/oci/exec_session.py: call_later": (1, LOOP),
     "runtime/timers.py: call_soon_threadsafe": (1, LOOP),

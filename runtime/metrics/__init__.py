@@ -1,0 +1,1 @@
+"""Prometheus metrics: what is measured, and the listener that serves it."""
