@@ -89,6 +89,7 @@ class EndpointSpec:
     opens: tuple[LinkedPorts, ...] = ()
     driver_opts: dict[str, str] = field(default_factory=dict)
     gw_priority: int = 0
+    default_route: bool = True  # it may carry the container's default route
 
     @property
     def requested(self) -> tuple[str, ...]:

@@ -35,6 +35,17 @@ def exists(path: str) -> bool:
     return ctypes.c_long.from_buffer(buffer).value == NSFS_MAGIC
 
 
+def identity(path: str) -> str:
+    """"DEVICE:INODE" (stat(2)) of the namespace at `path`: its own while it lives; "" for none."""
+    if not exists(path):
+        return ""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 def present(path: str) -> bool:
     """Whether there is a namespace at `path`, or the remains of one."""
     return os.path.lexists(path)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from netkit.driver import OverlayPorts, TrafficPolicy, Traits
+from netkit.model import State
 from netkit.network.access import AccessRule
 from netkit.network.deviation import LinkCheck
 from netkit.reconcile.plan import Plan
@@ -56,6 +57,10 @@ class Networks(Protocol):
         ...
 
     def all(self) -> list[NetworkRecord]: ...
+
+    def check_options(self, spec: NetworkSpec) -> None:
+        """NotFound if there is no such driver, InvalidSpec if it refuses the options."""
+        ...
 
     def check_links(self, refs: Sequence[str] = ()) -> LinkCheck:
         """What is not as it should be of these networks' links, addresses, routes, neighbours and
@@ -172,6 +177,17 @@ class Sandboxes(Protocol):
 
     def sandbox(self, id: str) -> Sandbox | None:
         """One that is open, or half-way there; else None."""
+        ...
+
+    def resources(self, record: EndpointRecord) -> State:
+        """Return what an endpoint is made of.  Conflict if its sandbox is not open."""
+        ...
+
+    def deviations(self, record: EndpointRecord) -> list[str]:
+        """List the steps that would repair an endpoint, and what its network needs.
+
+        Conflict for what is there and is not netkit's, or if its sandbox is not open.
+        """
         ...
 
     def of_engine(self, engine: str) -> list[Sandbox]:

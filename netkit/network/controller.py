@@ -23,6 +23,7 @@ from netkit.network.desired import DesiredState
 from netkit.network.deviation import LinkCheck
 from netkit.network.drift import DriftRepair, nothing, repair_networks
 from netkit.network.driver_options import unread
+from netkit.network.endpoint_check import EndpointCheck
 from netkit.network.endpoint_store import EndpointStore
 from netkit.network.global_networks import GlobalNetworks
 from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
@@ -145,6 +146,8 @@ class Controller:
         self.prepare, self.open = s.prepare, s.open
         self.close, self.renew = s.close, s.renewing.renew
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
+        endpoints = EndpointCheck(self._parts, s)
+        self.resources, self.deviations = endpoints.resources, endpoints.deviations
         self._leases.on_lost = self._sandboxes.evict
         p = self._parts
         self._reservations = Reservations(p, self._cluster, p.acquirer.requested)
@@ -191,6 +194,9 @@ class Controller:
 
     def find(self, ref: str) -> NetworkRecord:
         return self._parts.registry.find(ref).record
+
+    def check_options(self, spec: NetworkSpec) -> None:
+        self._parts.registry.driver(spec).parse(spec.options)
 
     def all(self) -> list[NetworkRecord]:
         return [e.record for e in self._parts.registry.all()]

@@ -58,7 +58,7 @@ def allocate_ports(
 def _default(joined: Sequence[AttachedEndpoint], *, keep: bool) -> str | None:
     """The endpoint with the default route: of the highest priority, then the first by name."""
     candidates = sorted(
-        (j for j in joined if j.record.gateway),
+        (j for j in joined if j.record.gateway and j.record.spec.default_route),
         key=lambda j: (
             -j.record.spec.gw_priority, not (keep and j.record.is_default), j.entry.name,
         ),

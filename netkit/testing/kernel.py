@@ -149,13 +149,18 @@ class FakeKernel:
                 link = self.things.get(("link", r.ns, r.dev))
                 return replace(r, owner=link.owner if link else None, depends_on=())
             case Addr() | Route() | Neigh():
-                link = self.things.get(("link", r.ns, r.dev))
+                link = self.things.get(("link", r.ns, r.dev)) or self._near(r.ns, r.dev)
                 return replace(r, owner=link.owner if link else None, via=None, depends_on=())
             case IpSet():
                 return replace(r, owner=r.owner if r.members else None, depends_on=())
             case OvsBridge():
                 return replace(r, depends_on=(), up=bool(r.up))
         return replace(r, owner=r.owner if r.carries_owner else None, depends_on=())
+
+    def _near(self, ns: str, dev: str) -> Resource | None:
+        """The host's end of a pair whose mark is also that of what stands on the far one."""
+        ends = (k for k, peer in self.peers.items() if (peer.ns, peer.name) == (ns, dev))
+        return next((self.things[k] for k in ends if k in self.things), None)
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
         """Raise the error that Linux would return for this one."""

@@ -17,6 +17,7 @@ from runtime.api.routes import (
     archive,
     build,
     cluster,
+    cni,
     commit,
     containers,
     firewall,
@@ -77,6 +78,7 @@ ROUTES: Sequence[Route] = [
     *firewall.ROUTES,
     *cluster.ROUTES,
     *weave.ROUTES,
+    *cni.ROUTES,
     *system.ROUTES,
     *trace.ROUTES,
 ]

@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from netkit.frontends.cni.service import CniService
 from netkit.kernel.iptables import br_netfilter
 from netkit.store import Database
 from runtime.build.service import BuildService
 from runtime.daemon import registry_keys
 from runtime.daemon.bootstrap_builds import build_build_service
+from runtime.daemon.bootstrap_cni import build_cni_service
 from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
 from runtime.daemon.bootstrap_metrics import Sources, build_sources
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
@@ -64,6 +66,7 @@ class Engine:
     trace: TraceService
     cluster: ClusterService
     weave: WeaveService
+    cni: CniService
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,12 @@ def bootstrap(
         config, paths, database, below, shim, events=events, loop=loop, workers=workers
     )
     facts = {**_facts(shim, above.init), **_configured(config, below)}
+    backend = facts["FirewallBackend"]
     registries = build_registry_service(config, database, above.images, events)
     builds = build_build_service(paths, database, above, registries)
     networks = NetworksService(below.networks, events, below.peers, config.default_network_opts)
-    weave = build_weave_service(below, networks, above.containers)
-    overlay = WeaveFindings(weave, partial(overlay_ports, below.networks))
-    networks.findings.append(overlay.all)
+    weave, overlay = _weave(below, above, networks)
+    cni = build_cni_service(database, below, networks, above.recovery)
     engine = Engine(
         containers=above.containers,
         execs=above.execs,
@@ -106,23 +109,36 @@ def bootstrap(
         volumes=above.volumes,
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
         networks=networks,
-        firewall=_firewall(
-            database, events, below, above, facts["FirewallBackend"], overlay.senders
-        ),
-        trace=_trace(below, above, facts["FirewallBackend"], weave),
+        firewall=_firewall(database, events, below, above, backend, overlay.senders),
+        trace=_trace(below, above, backend, weave),
         cluster=below.cluster,
         weave=weave,
+        cni=cni,
     )
-    restore = partial(_restore, above, builds, below, weave)
+    restore = partial(_restore, above, builds, below, weave, cni)
     close = partial(_close, weave, below, shim, database)
     metrics = partial(build_sources, below, above, weave, shim.runtime)
     return Daemon(engine, engine_id, above.recovery, above.health, restore, close, metrics)
 
 
+def _weave(
+    below: NetworkServices, above: ContainerServices, networks: NetworksService
+) -> tuple[WeaveService, WeaveFindings]:
+    weave = build_weave_service(below, networks, above.containers)
+    overlay = WeaveFindings(weave, partial(overlay_ports, below.networks))
+    networks.findings.append(overlay.all)
+    return weave, overlay
+
+
 def _restore(
-    above: ContainerServices, builds: BuildService, below: NetworkServices, weave: WeaveService
+    above: ContainerServices,
+    builds: BuildService,
+    below: NetworkServices,
+    weave: WeaveService,
+    cni: CniService,
 ) -> None:
     above.recovery.restore()
+    cni.recover()
     builds.restore()
     below.watch()
     weave.start()

@@ -29,7 +29,7 @@ def test_the_distribution_is_called_netkit_sdn_and_found_by_that_name() -> None:
     assert project["name"] == "netkit-sdn"
     assert metadata.version("netkit-sdn") == project["version"]
     commands = metadata.distribution("netkit-sdn").entry_points.select(group="console_scripts")
-    assert {entry.name for entry in commands} == {"netkit", "netkitd", "weave"}
+    assert {entry.name for entry in commands} == {"netkit", "netkit-cni", "netkitd", "weave"}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from runtime.api.backend.builds import Builds
+from runtime.api.backend.cni import Cni
 from runtime.api.backend.containers import Containers, Execs
 from runtime.api.backend.images import Images
 from runtime.api.backend.networks import Cluster, Firewall, Networks, Trace
@@ -56,3 +57,5 @@ class Engine(Protocol):
     def cluster(self) -> Cluster: ...
     @property
     def weave(self) -> Weave: ...
+    @property
+    def cni(self) -> Cni: ...

@@ -1,0 +1,1 @@
+"""Front ends of other engines and monitors: translate their protocols to networks and endpoints."""
