@@ -28,6 +28,7 @@ class ContainerStore:
         self._db = database
         self._db.migrate("containers", _TABLES)
         self._lock = threading.Lock()
+        self._claimed: set[str] = set()  # names of containers about to be added
         rows = self._db.rows("SELECT id, name, doc FROM container")
         decoder = msgspec.json.Decoder(Container)
         self._by_id = {c.id: c for c in self._db.readable(rows, decoder.decode, CONTAINER)}
@@ -116,8 +117,20 @@ class ContainerStore:
             all=limits.CONTAINERS_BYTES,
         )
 
-    def name_free(self, name: str) -> bool:
-        return name not in self._ids
+    def claim(self, name: str) -> bool:
+        """Keep a generated name from others that are generated meanwhile; False if it is in use.
+
+        `unclaim` is due, once the container has been added or not.
+        """
+        with self._lock:
+            if name in self._ids or name in self._claimed:
+                return False
+            self._claimed.add(name)
+            return True
+
+    def unclaim(self, name: str) -> None:
+        with self._lock:
+            self._claimed.discard(name)
 
     def save(self, c: Container) -> None:
         document = msgspec.json.encode(c)

@@ -87,12 +87,13 @@ class ContainerService:
         """`marks` are stored in the container's `extra` from the first."""
         image = self._images.find(request.image)
         id = f"{self._random.getrandbits(256):064x}"
-        chosen = names.validate(name) if name else names.generate(
-            self._random, self._store.name_free
-        )  # fmt: skip
-        with self._images.using(ImageUser(id, chosen, alive=False)) as hold:
-            hold.keep(image.id)
-            return self._create(request, image, id, chosen, marks or {}, hold)
+        chosen = names.validate(name) if name else names.generate(self._random, self._store.claim)
+        try:
+            with self._images.using(ImageUser(id, chosen, alive=False)) as hold:
+                hold.keep(image.id)
+                return self._create(request, image, id, chosen, marks or {}, hold)
+        finally:
+            self._store.unclaim(chosen)
 
     def _create(
         self,
