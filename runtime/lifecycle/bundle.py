@@ -142,6 +142,17 @@ class BundleBuilder:
             )
         return f"/proc/{other.state.pid}/ns/{kind}"
 
+    def begin(self, c: Container) -> None:
+        """Begin a start; `create` is due, or the shim's `withdraw`."""
+        self._shim.begin(
+            c.id,
+            log=None if c.host_config.log_config.type == "none" else self._paths.log(c.id),
+            terminal=c.config.tty,
+            stdin=c.config.open_stdin,
+            # a terminal's input stays open when its client detaches
+            leave_stdin_open=c.config.open_stdin and (c.config.tty or not c.config.stdin_once),
+        )
+
     def create(
         self, c: Container, root: Path, netns: str, meanwhile: Callable[[], object] = lambda: None
     ) -> int:
@@ -167,16 +178,7 @@ class BundleBuilder:
                     before = rootfs_mounts.place_tmpfs(c, inside, target, words)
                     if before is not None:
                         after.callback(inside.chmod, target, before)
-                return self._shim.create(
-                    c.id,
-                    document,
-                    log=None if c.host_config.log_config.type == "none" else self._paths.log(c.id),
-                    stdin=c.config.open_stdin,
-                    # a terminal's input stays open when its client detaches
-                    leave_stdin_open=c.config.open_stdin
-                    and (c.config.tty or not c.config.stdin_once),
-                    meanwhile=meanwhile,
-                ).pid
+                return self._shim.create(c.id, document, meanwhile).pid
 
     def _hostname(self, c: Container) -> str:
         """Its own hostname, that of the container whose network it shares, or the host's."""

@@ -108,6 +108,9 @@ class Launcher:
         self._cleared.discard(c.id)
         # Each undo is pushed before its step, so that a step that fails half-way is undone, too.
         with Undo() as undo:
+            # First, since the program that supervises it is loaded while all else is prepared.
+            undo.push(self._shim.withdraw, c.id)
+            self._bundle_builder.begin(c)
             undo.push(self._mounted.release, c.id)
             root = self._mounted.acquire(c.id)
             if not self._awaited(c):  # else other containers use the namespace: it stays

@@ -10,57 +10,98 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from runtime.oci import binaries
+from runtime.oci.cgroups import Cgroups
 from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.process import readable
+from runtime.undo import Undo
 
 CREATE_SECONDS = 60.0
 
 
-def start(
-    program: str, args: Sequence[str], bundle: Path, meanwhile: Callable[[], object]
-) -> int:
-    """Start conmon, which creates the container; the pid of the container's first process.
+class Launch:
+    """conmon, loaded and linked while a start prepares what the OCI runtime needs.
 
-    `meanwhile` is called while it does.  What that raises is raised once conmon has reported; else
-    StartFailed (or BadCommand) with the runtime's message.
+    It reads a byte from _OCI_STARTPIPE before it does anything else.  At the end of file it goes on
+    as well (conmon 2.1): so the bundle has no config.json until `create`, and the runtime of a
+    conmon whose daemon was killed finds nothing that it could make.
     """
-    # The sync pipe: on it conmon reports the pid of the container, or the runtime's error.
-    ours, theirs = os.pipe()
-    try:
-        with open(bundle / "conmon.log", "wb") as log:
-            process = subprocess.Popen(
-                [program, *args],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                pass_fds=(theirs,),
-                env={"PATH": binaries.SEARCH, "_OCI_SYNCPIPE": str(theirs), "LISTEN_FDS": ""},
-                start_new_session=True,  # a Ctrl-C at netkitd's terminal must not reach containers
-                cwd=bundle,  # where it notes that the OOM killer came, besides the persist path
-            )
-    finally:
-        os.close(theirs)  # else there is no EOF should conmon exit without a report
-    try:
+
+    def __init__(self, program: str, args: Sequence[str], bundle: Path, cgroups: Cgroups) -> None:
+        """Start conmon, in a bundle that has no config.json yet.  OSError."""
+        self._bundle = bundle
+        with Undo() as undo:
+            # The sync pipe: on it conmon reports the pid of the container, or the runtime's error.
+            self._report, sync = _pipe(undo)
+            start, self._go = _pipe(undo)
+            with open(bundle / "conmon.log", "wb") as log:
+                self._process = subprocess.Popen(
+                    [program, *args],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    pass_fds=(sync, start),
+                    env={
+                        "PATH": binaries.SEARCH, "LISTEN_FDS": "",
+                        "_OCI_SYNCPIPE": str(sync), "_OCI_STARTPIPE": str(start),
+                    },
+                    start_new_session=True,  # a Ctrl-C at netkitd's must not reach containers
+                    cwd=bundle,  # where it notes that the OOM killer came, besides persist path
+                )  # fmt: skip
+            undo.push(self._process.wait)
+            undo.push(self._process.kill)
+            self._ahead = cgroups.move_ahead(self._process.pid)
+            undo.commit()
+        os.close(start)
+        os.close(sync)  # else there is no EOF should conmon exit without a report
+
+    def create(self, spec: Mapping[str, Any], meanwhile: Callable[[], object]) -> int:
+        """Have it create the container; the pid of the container's first process.
+
+        `meanwhile` is called while it does.  What that raises is raised once conmon has reported;
+        else StartFailed (or BadCommand) with the runtime's message.
+        """
         try:
-            meanwhile()
-        finally:  # the caller undoes what the runtime has done, not what it is about to do
-            answer = _answer(ours, CREATE_SECONDS)
-    finally:
-        os.close(ours)
-        process.wait()  # conmon daemonizes: this is only its first process
-    try:
-        report = json.loads(answer)
-    except json.JSONDecodeError:
-        said = (bundle / "conmon.log").read_text(errors="replace").strip()
-        raise StartFailed(f"conmon reported no pid: {said or 'it exited silently'}") from None
-    if report["data"] <= 0:
-        raise runtime_error("create", report.get("message") or "the runtime reported no reason")
-    return int(report["data"])
+            (self._bundle / "config.json").write_text(json.dumps(spec))
+            with suppress(BrokenPipeError):  # it has exited: there is no report, then
+                os.write(self._go, b"!")
+            try:
+                meanwhile()
+            finally:  # the caller undoes what the runtime has done, not what it is about to do
+                answer = _answer(self._report, CREATE_SECONDS)
+        finally:
+            self._finish()
+        try:
+            report = json.loads(answer)
+        except json.JSONDecodeError:
+            said = (self._bundle / "conmon.log").read_text(errors="replace").strip()
+            raise StartFailed(f"conmon reported no pid: {said or 'it exited silently'}") from None
+        if report["data"] <= 0:
+            raise runtime_error("create", report.get("message") or "the runtime reported no reason")
+        return int(report["data"])
+
+    def abandon(self) -> None:
+        """End it instead; it has made nothing."""
+        self._process.kill()  # before the pipe is closed, which would have it go on
+        self._finish()
+
+    def _finish(self) -> None:
+        os.close(self._report)
+        os.close(self._go)
+        self._ahead.join()  # it names the process, whose pid is its own until `wait`
+        self._process.wait()  # conmon daemonizes: this is only its first process
+
+
+def _pipe(undo: Undo) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        undo.push(os.close, end)
+    return ends
 
 
 def _answer(fd: int, seconds: float) -> bytes:

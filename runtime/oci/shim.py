@@ -61,37 +61,48 @@ class Shim:
         self.runtime = binaries.runtime(runtime, cgroups)
         self.conmon = binaries.find("conmon")
         self._recent = RecentStarts()
+        self._begun: dict[str, conmon.Launch] = {}  # by container, between `begin` and `create`
 
     # create, start, stop, delete
 
+    def begin(
+        self, id: str, *, log: Path | None, terminal: bool, stdin: bool, leave_stdin_open: bool
+    ) -> None:
+        """Begin a start: conmon is loaded while the caller prepares what `create` needs.
+
+        `create` or `withdraw` is due.
+        """
+        self._forget(id)
+        self.bundle(id).mkdir(mode=0o700)
+        args = self._arguments(id, log, terminal=terminal)
+        args += [*(["-i"] if stdin else []), *(["--leave-stdin-open"] if leave_stdin_open else [])]
+        try:
+            self._begun[id] = conmon.Launch(self.conmon, args, self.bundle(id), self.cgroups)
+        except BaseException:
+            self._forget(id)
+            raise
+
     def create(
-        self,
-        id: str,
-        spec: Mapping[str, Any],
-        *,
-        log: Path | None,
-        stdin: bool,
-        leave_stdin_open: bool,
-        meanwhile: Callable[[], object] = lambda: None,
+        self, id: str, spec: Mapping[str, Any], meanwhile: Callable[[], object] = lambda: None
     ) -> Process:
         """Create the container up to its command, which waits for `start`; its first process.
 
         `meanwhile` is called while the runtime works; after what it raises, `delete` is due.
         StartFailed (or BadCommand) with the runtime's message; only the bundle is left then.
         """
-        bundle = self.bundle(id)
-        self._forget(id)
-        bundle.mkdir(mode=0o700)
-        (bundle / "config.json").write_text(json.dumps(spec))
-        args = self._arguments(id, log, terminal=spec["process"]["terminal"])
-        args += [*(["-i"] if stdin else []), *(["--leave-stdin-open"] if leave_stdin_open else [])]
-        pid = conmon.start(self.conmon, args, bundle, meanwhile)
+        pid = self._begun.pop(id).create(spec, meanwhile)
         init = Process.of(pid)
         if init is None:
             raise StartFailed(f"container {id[:12]} exited before it was started")
-        monitor = Process.of(int((bundle / "conmon.pid").read_text()))
+        monitor = Process.of(int((self.bundle(id) / "conmon.pid").read_text()))
         self._note(id, init, monitor)
         return init
+
+    def withdraw(self, id: str) -> None:
+        """Undo `begin`; does nothing after `create`."""
+        if launch := self._begun.pop(id, None):
+            launch.abandon()
+            self._forget(id)
 
     def _arguments(self, id: str, log: Path | None, *, terminal: bool) -> list[str]:
         """Of conmon."""

@@ -64,7 +64,15 @@ class Box:
         leave: bool = False, pid: str = "private", **config: Any,
     ) -> Process:  # fmt: skip
         document = self.document(id, cmd, h, pid=pid, **config)
-        return self.shim.create(id, document, log=self.log(id), stdin=stdin, leave_stdin_open=leave)
+        self.begin(id, stdin=stdin, leave=leave, tty=bool(config.get("tty")))
+        return self.shim.create(id, document)
+
+    def begin(
+        self, id: str, *, stdin: bool = False, leave: bool = False, tty: bool = False
+    ) -> None:
+        self.shim.begin(
+            id, log=self.log(id), terminal=tty, stdin=stdin, leave_stdin_open=leave
+        )
 
     def run(self, id: str, cmd: list[str], h: HostConfig | None = None, **more: Any) -> Process:
         init = self.create(id, cmd, h, **more)

@@ -92,8 +92,9 @@ def test_a_command_that_cannot_run_is_reported_in_docker_s_words(
 def test_another_failure_is_no_bad_command(box: Box) -> None:
     document = box.document(C, ["true"])
     document["root"]["path"] = "/nonexistent"
+    box.begin(C)
     with pytest.raises(StartFailed, match="nonexistent") as caught:
-        box.shim.create(C, document, log=None, stdin=False, leave_stdin_open=False)
+        box.shim.create(C, document)
     assert not isinstance(caught.value, BadCommand)
 
 
@@ -102,8 +103,9 @@ def test_what_fails_while_the_runtime_works_is_raised_after_it(box: Box) -> None
         raise OSError("no links")
 
     document = box.document(C, ["sleep", "100"])
+    box.begin(C)
     with pytest.raises(OSError, match="no links"):
-        box.shim.create(C, document, log=None, stdin=False, leave_stdin_open=False, meanwhile=fail)
+        box.shim.create(C, document, fail)
     running = box.shim.running(C)
     assert running is not None
     assert running.init.alive
@@ -111,6 +113,56 @@ def test_what_fails_while_the_runtime_works_is_raised_after_it(box: Box) -> None
     assert not running.init.alive
     assert box.groups() == []
     assert not box.shim.remains(C)
+
+
+def test_nothing_is_made_by_a_conmon_whose_daemon_was_killed_before(box: Box) -> None:
+    """At the end of file it goes on; its runtime finds no configuration."""
+    program = (
+        "import sys, os, signal; from pathlib import Path\n"
+        "from runtime.oci.cgroups import Cgroups; from runtime.oci.shim import Shim\n"
+        "shim = Shim(Path(sys.argv[1]), Cgroups.probe())\n"
+        "shim.begin(sys.argv[2], log=None, terminal=False, stdin=False, leave_stdin_open=False)\n"
+        "print(shim._begun[sys.argv[2]]._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(box.folder / "run"), C],
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    ) as daemon:  # fmt: skip
+        assert daemon.stdout is not None
+        waiting = int(daemon.stdout.readline())
+    assert daemon.returncode == -signal.SIGKILL
+    until = time.monotonic() + 60
+    while box.shim._creating_processes(C) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Process.of(waiting)
+    assert (box.shim.bundle(C) / "attach").exists(), "it did not go on"
+    assert not list(box.shim.state.iterdir())
+    assert box.groups() == []
+    box.shim.abort(C)
+    assert box.shim.leftovers() == set()
+
+
+def test_a_start_that_is_withdrawn_leaves_nothing(box: Box) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    box.begin(C)
+    monitor = box.shim._begun[C]._process.pid
+    assert Process.of(monitor) is not None
+    box.shim.withdraw(C)
+    assert Process.of(monitor) is None
+    assert box.shim.leftovers() == set()
+    assert set(os.listdir("/proc/self/fd")) == before
+    box.shim.withdraw(C)  # nothing to do is no error
+
+
+def test_conmon_waits_until_all_is_prepared(box: Box) -> None:
+    box.begin(C)
+    monitor = box.shim._begun[C]._process.pid
+    box.shim._begun[C]._ahead.join()
+    children = Path(f"/proc/{monitor}/task/{monitor}/children")
+    assert children.read_text() == "", "it must have started nothing"
+    assert not (box.shim.bundle(C) / "config.json").exists()
+    assert box.shim.create(C, box.document(C, ["true"])).alive
 
 
 def test_another_daemon_finds_what_lives_and_only_that(box: Box) -> None:
@@ -134,8 +186,8 @@ def test_containers_outlive_a_killed_daemon(box: Box) -> None:
         "from runtime.oci.cgroups import Cgroups; from runtime.oci.shim import Shim\n"
         "run, document, log, id = sys.argv[1:]\n"
         "shim = Shim(Path(run), Cgroups.probe())\n"
-        "shim.create(id, json.loads(document), log=Path(log), stdin=False,"
-        " leave_stdin_open=False)\n"
+        "shim.begin(id, log=Path(log), terminal=False, stdin=False, leave_stdin_open=False)\n"
+        "shim.create(id, json.loads(document))\n"
         "shim.start(id); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     import json

@@ -88,9 +88,19 @@ class Init:
 class Shim:
     def __init__(self, host: Host, end: Callable[[str, int], None]) -> None:
         self._host, self._end = host, end
+        self._begun: set[str] = set()
+
+    def begin(self, id: str) -> None:
+        self._host.bundles.add(id)
+        self._begun.add(id)
+
+    def withdraw(self, id: str) -> None:
+        if id in self._begun:
+            self._begun.discard(id)
+            self._host.bundles.discard(id)
 
     def create(self, id: str, meanwhile: Callable[[], object]) -> int:
-        self._host.bundles.add(id)
+        self._begun.discard(id)
         meanwhile()
         self._host.next_pid += 1
         self._host.alive[id] = self._host.next_pid
@@ -272,6 +282,9 @@ class Mounted:
 class Bundler:
     def __init__(self, shim: Shim) -> None:
         self._shim = shim
+
+    def begin(self, c: Container) -> None:
+        self._shim.begin(c.id)
 
     def create(
         self, c: Container, root: Path, ns: str, meanwhile: Callable[[], object] = lambda: None

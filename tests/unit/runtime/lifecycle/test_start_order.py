@@ -43,6 +43,39 @@ def test_networks_are_joined_while_the_runtime_creates(
     assert made.store.find(ID).state.status == "running"
 
 
+def test_conmon_is_loaded_while_all_else_is_prepared(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    for kind, name in (
+        (container_world.Shim, "begin"),
+        (container_world.Mounted, "acquire"),
+        (container_world.Network, "prepare"),
+        (container_world.Shim, "create"),
+    ):
+        real = getattr(kind, name)
+
+        def noted(*args: Any, _real: Any = real, _name: str = name) -> Any:
+            order.append(_name)
+            return _real(*args)
+
+        monkeypatch.setattr(kind, name, noted)
+    made.life.start(ID)
+    assert order == ["begin", "acquire", "prepare", "create"]
+
+
+def test_a_start_that_fails_before_the_runtime_withdraws_conmon(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise OSError("no namespace")
+
+    monkeypatch.setattr(container_world.Network, "prepare", fail)
+    with pytest.raises(OSError, match="no namespace"):
+        made.life.start(ID)
+    assert made.host.left(ID) == ["reserved", "snapshots", "volumes"]
+
+
 def test_the_command_waits_for_both(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     for kind, name in ((container_world.Network, "open"), (container_world.Shim, "create"),
