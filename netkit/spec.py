@@ -80,6 +80,7 @@ class EndpointSpec:
 
     network: str
     ip: str = ""  # a static address
+    allocated: bool = False  # `ip` is no choice of a user's: an IPAM allocated it before
     addresses: tuple[str, ...] = ()  # further requests: see `netkit.network.address_requests`
     mac: str = ""
     ifname: str = ""  # inside; "": eth0, eth1, ... the lowest free
@@ -105,6 +106,7 @@ class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
     sandbox: str  # sandbox (container) id
     owner_name: str  # the container's name, for messages and `network inspect`
     engine: str = ""  # as in Sandbox
+    container: str = ""  # likewise
     spec: EndpointSpec
     address: str = ""  # "172.17.0.2/16", "" where the network has no addresses
     more_addresses: tuple[str, ...] = ()  # others, in the same notation
@@ -127,6 +129,8 @@ class Sandbox:
 
     `engine` runs the container: "" netkit's own, else "docker" or "cni".  A `foreign` namespace is
     that engine's: it has to exist, and is neither made, renewed, set up nor removed by netkit.
+    With `handover` the engine moves its end of the pair there, from netkitd's own namespace, where
+    it has this name, and sets it up; until it has said where, `ns` is a path without namespace.
     """
 
     id: str
@@ -134,6 +138,8 @@ class Sandbox:
     ns: str
     engine: str = ""
     foreign: bool = False
+    handover: str = ""
+    container: str = ""  # the engine's id of the container, where it is not the sandbox's
     nsid: str = ""  # "DEVICE:INODE" (stat(2)) of a foreign one, since a path may get another one
 
     @property

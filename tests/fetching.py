@@ -66,13 +66,16 @@ class Fetch:
 
 
 def fetches() -> list[Fetch]:
-    """docker-compose 1.29 and 2, Debian for labs, and the docker CLI where none is installed."""
+    """docker-compose 1.29 and 2, Debian for labs, dockerd and its CLI where none is installed."""
     labs = frozenset({"engine", "labs"})
     found = [
         Fetch(("script/debian",), program=("NETKIT_BOOTSTRAP_CACHE", ""), stages=labs),
         Fetch(("script/compose",)),
         Fetch(("script/compose", "v2"), needed=False, absent="NETKIT_TEST_COMPOSE_ABSENT"),
     ]
+    if not shutil.which("dockerd"):
+        program = ("NETKIT_TEST_DOCKERD", "")
+        found.append(Fetch(("script/reference",), needed=False, program=program))
     if not shutil.which("docker"):
         program = ("NETKIT_TEST_DOCKER_CLI", "usr/bin/docker")
         found.append(Fetch(("script/reference",), program=program, stages=labs))

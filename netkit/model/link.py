@@ -63,6 +63,7 @@ class Peer:
     ns: str
     name: str
     mac: str | None = field(default=None, compare=False)  # at its creation; may change later
+    leaves: bool = field(default=False, compare=False)  # others move it, and it is not missed
 
     def __str__(self) -> str:
         return f"{self.name}{inside(self.ns)}"

@@ -79,7 +79,8 @@ class AddressAcquirer:
         the cluster are notified as well.
         """
         self.notify_changed()
-        for record in records if sandbox.ns != HOST else ():
+        inside = sandbox.ns != HOST and not sandbox.handover  # else its engine announces them
+        for record in records if inside else ():
             for text in record.addresses:
                 address = ip_interface(text).ip
                 if isinstance(address, IPv4Address):
@@ -111,6 +112,27 @@ class AddressAcquirer:
                 raise
             self._update(entry.record.id, again, "lease", holder)
             return again
+
+    def take_unused(self, entry: NetworkEntry, subnet: Subnet, holder: str) -> IPAddress:
+        """Take an address, as a lease, that no foreign host of the segment uses.  Conflict."""
+        tried: set[IPAddress] = set()
+        while True:
+            with self.database.transaction():
+                address = self.take(entry, subnet, holder, tried)
+            where = self._used_at(entry, address)
+            if not where:
+                return address
+            log.warning("network %s: address %s is in use %s: skipped", entry.name, address, where)
+            tried.add(address)
+            self._note_foreign(entry.record.id, address)
+
+    def _used_at(self, entry: NetworkEntry, address: IPAddress) -> str:
+        """By which foreign host of the segment; "" for none."""
+        if not isinstance(entry.driver, SharedSegment) or not isinstance(address, IPv4Address):
+            return ""
+        segment = entry.driver.segment(entry.config)
+        found = self.segments.occupied(segment, [address]) if segment.probe else {}
+        return f"on {segment.link} by {found[address]}" if address in found else ""
 
     def forget_conflict(self, network: str, address: IPAddress) -> None:
         """Forget that a requested address was foreign: it may be free now, and is probed again."""

@@ -171,6 +171,28 @@ class Sandboxes(Protocol):
         """Leave everything and remove the namespace.  Nothing to do if it is not open."""
         ...
 
+    def lease(self, sandbox_id: str, network_id: str, ip: str = "") -> str:
+        """Allocate and reserve an address, this one or any, for a sandbox that is yet to be opened.
+
+        It is opened with `EndpointSpec.ip` and `allocated`; `forget` releases it.  With prefix
+        length: "10.0.0.2/24".  InUse, InvalidSpec; Conflict when there is none.
+        """
+        ...
+
+    def hand_over(self, sandbox_id: str, ns: str) -> None:
+        """Store the namespace to which the engine moves the far end of the pair (`handover`).
+
+        Conflict if the sandbox is not open.
+        """
+        ...
+
+    def publish(self, sandbox_id: str, ports: Sequence[PortSpec]) -> None:
+        """Publish these ports of an open sandbox, and no others; none where that fails.
+
+        InvalidSpec where its network publishes none, Conflict where one is taken, KernelError.
+        """
+        ...
+
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         """Rename a container; `names`: its DNS names by network id."""
         ...

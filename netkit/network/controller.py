@@ -5,6 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
 
 from netkit import threads
 from netkit.driver import Driver, Firewall, Overlay, OverlayPorts, TrafficPolicy, Traits
@@ -29,6 +32,7 @@ from netkit.network.global_networks import GlobalNetworks
 from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
 from netkit.network.link_drift import LinkDrift
 from netkit.network.link_scope import Scopes
+from netkit.network.other_engines import OtherEngines
 from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
 from netkit.network.overlay_members import OverlayMembers
 from netkit.network.overlay_networks import NotifyingPublisher, OverlayNetworks
@@ -102,8 +106,14 @@ class Controller:
         self._locks = KeyedLocks()
         self._cluster = cluster or NoCluster()
         self._leases = leases or DhcpLeases(database, NoWire(), now=time.monotonic, random=random)
+        self.also_occupied: list[Callable[[], Iterable[IPNetwork]]] = []
         registry = NetworkRegistry(
-            database, addresses, drivers, engine=engine, pools=settings.pools, occupied=occupied
+            database,
+            addresses,
+            drivers,
+            engine=engine,
+            pools=settings.pools,
+            occupied=lambda: [*occupied(), *(n for more in self.also_occupied for n in more())],
         )
         registry.on_change = self._changed
         self._parts = NetworkContext(
@@ -148,10 +158,14 @@ class Controller:
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
         endpoints = EndpointCheck(self._parts, s)
         self.resources, self.deviations = endpoints.resources, endpoints.deviations
+        engines = OtherEngines(self._parts, s)
+        self.hand_over, self.publish = engines.hand_over, engines.publish
+        self.identify = engines.identify
         self._leases.on_lost = self._sandboxes.evict
         p = self._parts
         self._reservations = Reservations(p, self._cluster, p.acquirer.requested)
         self.reserve, self.unreserve = self._reservations.reserve, self._reservations.unreserve
+        self.lease = self._reservations.lease
         scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, self._sandboxes.locks)
         self.links = LinkDrift(converger, scopes)
         self.overlay_networks = OverlayNetworks(self._parts, drivers, s.evict)
@@ -184,6 +198,13 @@ class Controller:
     ) -> NetworkRecord:
         entry = self._parts.registry.find(ref)
         return self._reconfiguration.change(entry, options, gateway).record
+
+    def label(self, ref: str, key: str, value: str) -> None:
+        """Set a label of a network.  NotFound."""
+        entry = self._parts.registry.find(ref)
+        spec = replace(entry.record.spec, labels={**entry.record.spec.labels, key: value})
+        record = msgspec.structs.replace(entry.record, spec=spec)
+        self._parts.registry.store(replace(entry, record=record))
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.registry.find(ref)

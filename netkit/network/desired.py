@@ -12,6 +12,7 @@ from netkit.model import HOST, Key, Link, Netns, Resource, Rule, State, Sysctl, 
 from netkit.network.config import NetworkConfig
 from netkit.network.endpoint import AttachedEndpoint, sysctls
 from netkit.network.entry import NetworkEntry
+from netkit.network.handover import handed_over
 from netkit.network.policy import InForce
 from netkit.spec import EndpointRecord, Sandbox
 
@@ -58,7 +59,9 @@ class DesiredState:
     ) -> State:
         """Return a namespace with all its endpoints, and the access rules in force for each."""
         resources: list[Resource] = []
-        if sandbox.foreign:
+        if sandbox.handover:
+            pass  # the engine makes it, perhaps later
+        elif sandbox.foreign:
             resources.append(Netns(path=sandbox.ns, accept_existing=True))
         elif sandbox.ns != HOST:
             owner = f"{self.prefix}{sandbox.id[:12]}"
@@ -113,10 +116,14 @@ class DesiredState:
             access=tuple(access),
         )
         wires = list(entry.driver.endpoint(entry.config, ep))
+        if sandbox.handover:
+            wires = list(handed_over(wires, sandbox))
         yield from wires
         if entry.policy is not None and (record.ports or access):
             made = self.firewall.endpoint(entry.config, entry.policy, ep, record.ports, access)
             yield from _labelled(made, f"{record.owner_name} on {entry.name}")
+        if sandbox.handover:
+            return  # settings of the interface are the engine's
         # The settings of an interface exist once it does.
         after = tuple(w.key for w in wires if isinstance(w, Link))
         for name, value in sysctls(record.spec, record.ifname).items():

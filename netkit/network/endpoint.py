@@ -47,7 +47,7 @@ def validate_endpoint_spec(
             "together: only the host's namespace is on the host network, and on no other"
         )
     if want.ip:
-        static_address(entry, want.ip)
+        static_address(entry, want.ip, allocated=want.allocated)
     if want.addresses:
         _validate_addresses(entry, want)
     mac_address(want.mac)
@@ -76,7 +76,7 @@ def address_requests(entry: NetworkEntry, want: EndpointSpec) -> tuple[AddressRe
     """Return all that is requested, any address of the network where nothing is.  InvalidSpec."""
     own: tuple[AddressRequest, ...] = ()
     if want.ip:
-        subnet, address = static_address(entry, want.ip)
+        subnet, address = static_address(entry, want.ip, allocated=want.allocated)
         own = (ThisAddress(IPv4Interface(f"{address}/{subnet.cidr.prefixlen}")),)
     return checked((*own, *parse(want.addresses))) or (FromSubnet(),)
 
@@ -88,12 +88,17 @@ def explicit_addresses(entry: NetworkEntry, want: EndpointSpec) -> list[IPInterf
         return [r.interface for r in found if isinstance(r, ThisAddress)]
     if not want.ip:
         return []
-    subnet, address = static_address(entry, want.ip)
+    subnet, address = static_address(entry, want.ip, allocated=want.allocated)
     return [ip_interface((address, subnet.cidr.prefixlen))]
 
 
-def static_address(entry: NetworkEntry, text: str) -> tuple[Subnet, IPAddress]:
-    """The configured subnet for an address the user chose; refusals in Docker's words."""
+def static_address(
+    entry: NetworkEntry, text: str, *, allocated: bool = False
+) -> tuple[Subnet, IPAddress]:
+    """The configured subnet for an address the user chose; refusals in Docker's words.
+
+    `allocated`: it was not chosen but allocated, so the network's subnet may be a chosen one.
+    """
     try:
         address = ip_address(text)
     except ValueError:
@@ -103,7 +108,7 @@ def static_address(entry: NetworkEntry, text: str) -> tuple[Subnet, IPAddress]:
     if entry.record.builtin or not entry.driver.uses_ipam:
         raise InvalidSpec("user specified IP address is supported on user defined networks only")
     # A chosen subnet may be another one when the network is created again; Docker refuses, too.
-    if entry.record.chosen:
+    if entry.record.chosen and not allocated:
         raise InvalidSpec(
             "user specified IP address is supported only when connecting to networks with user "
             f"configured subnets, and network {entry.name} has none"

@@ -78,7 +78,7 @@ class EndpointAllocator:
         if has_any_address(entry):
             return ""
         if want.ip:
-            subnet, address = static_address(entry, want.ip)
+            subnet, address = static_address(entry, want.ip, allocated=want.allocated)
             self._acquirer.forget_conflict(entry.record.id, address)
             self._addresses.reserve(entry.record.id, address, "lease", sandbox.id)
         else:

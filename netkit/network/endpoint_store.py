@@ -157,6 +157,11 @@ class EndpointStore:
         found = self._db.readable(rows, _record.decode, ENDPOINT)
         return sorted(found, key=lambda r: (r.owner_name, r.sandbox, r.ifname))
 
+    def of_container(self, container: str) -> list[EndpointRecord]:
+        """List ready endpoints of a container of another engine, by that engine's id of it."""
+        found = self.of_sandbox(opening=container, ready=True)
+        return [r for r in found if r.container == container]
+
     def index(self) -> list[Index]:
         """List the key columns of all endpoints, in whatever state, readable or not."""
         rows = self._db.rows("SELECT id, network, sandbox FROM endpoints")

@@ -133,7 +133,7 @@ def reserve_in_cluster(
             if not want.ip or not entry.config.shared:
                 continue
             validate_endpoint_spec(entry, want)
-            subnet, address = static_address(entry, want.ip)
+            subnet, address = static_address(entry, want.ip, allocated=want.allocated)
             stack.enter_context(cluster.holding(entry.record.id, sandbox))
             cluster.allocate(entry.record, subnet, sandbox, sandbox[:12], str(address))
         try:

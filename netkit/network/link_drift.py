@@ -123,6 +123,8 @@ class LinkDrift:
         """Is it the host's end of a pair whose far end is not in its namespace any more?"""
         if not isinstance(r, Link) or not isinstance(have, Link) or r.peer is None or have.peer:
             return frozenset()
+        if r.peer.leaves:
+            return frozenset()
         far: Key = ("link", r.peer.ns, r.peer.name)
         return frozenset() if far in self._converger.observe([far]) else frozenset({"peer"})
 

@@ -198,6 +198,8 @@ class LinkInterest:
             before = self._others.get(event.dev, (True, event.link.master))
             self._others[event.dev] = shape
             return self._standing_on(place) if shape != before else set()
+        if event.far and want.peer is not None and want.peer.leaves:
+            return set()
         if event.far:
             sizes = (want.mtu, event.link.mtu), (want.gso_max_size, event.link.gso_max_size)
             same = event.link.up and all(w in {None, seen} for w, seen in sizes)

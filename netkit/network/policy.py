@@ -61,7 +61,7 @@ class PolicyResolver:
         return (*self._user_rules(entry.policy, record), *self._links(entry, record))
 
     def _user_rules(self, policy: TrafficPolicy, record: EndpointRecord) -> Iterable[Access]:
-        for rule in self._rules.stored(target=record.sandbox):
+        for rule in self._rules_on(record):
             if rule.verdict == UNREADABLE or self._partly_known(rule.source):
                 with self._lock:
                     noted = self._noted.get(record.id, ())
@@ -81,14 +81,24 @@ class PolicyResolver:
                     published=rule.published,
                 )
 
+    def _rules_on(self, record: EndpointRecord) -> list[AccessRule]:
+        """Rules on its sandbox, or on the container that another engine runs in it."""
+        found = self._rules.stored(target=record.sandbox)
+        if not record.container:
+            return found
+        return sorted(
+            [*found, *self._rules.stored(target=record.container)], key=lambda rule: rule.seq
+        )
+
     def _partly_known(self, source: str) -> bool:
         """Whether there are rows about a source that cannot be read."""
         if not source:
             return False
-        rows = self._records.count(source)
+        rows = self._records.count(source) or len(self._records.of_container(source))
         if not rows:
             return not self._complete()
-        return len(self._records.of_sandbox(sandbox=source)) < rows
+        known = self._records.of_sandbox(sandbox=source) or self._records.of_container(source)
+        return len(known) < rows
 
     def unclear(self, damaged: Collection[str], here: Collection[str]) -> set[str]:
         """Return targets of rules that cannot be read, or whose sources are not all known.
@@ -129,7 +139,8 @@ class PolicyResolver:
         if not sandbox:
             return []
         others = [r for r in self._elsewhere() if r.sandbox == sandbox]
-        return [*self._records.of_sandbox(sandbox=sandbox, ready=True), *others]
+        own = self._records.of_sandbox(sandbox=sandbox, ready=True)
+        return [*(own or self._records.of_container(sandbox)), *others]
 
     def _links(self, entry: NetworkEntry, child: EndpointRecord) -> Iterable[Access]:
         if entry.policy is None or entry.policy.icc:
@@ -156,14 +167,19 @@ class PolicyResolver:
                     )
 
     def affected_sandboxes(self, records: Iterable[EndpointRecord]) -> set[str]:
-        """Return sandboxes whose rules name these endpoints' sandboxes as a source."""
+        """Return sandboxes whose rules name these endpoints' sandboxes as a source; of containers
+        of other engines, the engine's ids."""
         out: set[str] = set()
         records = list(records)
         if len(records) > MANY:  # of a large overlay: most are in no rule
             sources = {rule.source for rule in self._rules.of_sandbox()}
-            records = [r for r in records if r.sandbox in sources or r.spec.opens]
+            records = [
+                r for r in records
+                if r.sandbox in sources or r.container in sources or r.spec.opens
+            ]  # fmt: skip
         for record in records:
-            out |= {rule.target for rule in self._rules.of_sandbox(source=record.sandbox)}
+            for id in filter(None, (record.sandbox, record.container)):
+                out |= {rule.target for rule in self._rules.of_sandbox(source=id)}
             out |= {opened.sandbox for opened in record.spec.opens}
         return out
 

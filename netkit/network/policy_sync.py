@@ -79,8 +79,13 @@ class PolicySync:
             self.sync_sandbox(sandbox_id)
 
     def sync_sandbox(self, sandbox_id: str) -> None:
-        """Make the rules on an open sandbox what they should be now; nothing if it is not open."""
+        """Make the rules on an open sandbox what they should be now; nothing if it is not open.
+
+        Or on those of a container of another engine, by the engine's id of it.
+        """
         p = self._p
+        for id in {r.sandbox for r in p.records.of_container(sandbox_id)}:
+            self.sync_sandbox(id)
         with self._locks.hold(sandbox_id):
             row = p.records.sandbox(sandbox_id)
             if row is None or row.state != READY:
@@ -116,7 +121,9 @@ class PolicySync:
         """Return ids of access rules on these sandboxes, by the digests of their rules."""
         p = self._p
         out: dict[str, str] = {}
-        for row in map(p.records.sandbox, sandboxes):
+        ids = set(sandboxes)
+        ids |= {r.sandbox for id in ids for r in p.records.of_container(id)}
+        for row in map(p.records.sandbox, sorted(ids)):
             if row is None or row.state != READY:
                 continue
             sandbox = row.opened.sandbox

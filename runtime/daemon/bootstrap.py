@@ -19,6 +19,7 @@ from runtime.daemon import registry_keys
 from runtime.daemon.bootstrap_builds import build_build_service
 from runtime.daemon.bootstrap_cni import build_cni_service
 from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
+from runtime.daemon.bootstrap_docker import DockerServices, build_docker_services
 from runtime.daemon.bootstrap_metrics import Sources, build_sources
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
 from runtime.daemon.bootstrap_registry import build_registry_service
@@ -75,6 +76,7 @@ class Daemon:
     engine_id: str
     recovery: Recovery
     health: HealthChecks
+    docker: DockerServices | None
     restore: Callable[[], None]
     close: Callable[[], None]
     metrics: Sources
@@ -87,7 +89,7 @@ def bootstrap(
     engine_id = _identity(database)
     events = EventBus(loop)
     # Before networks are touched: it fails if runc or conmon is missing.
-    shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime)
+    shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime, required=config.containers)
     below = build_network_services(config, paths, database, engine_id)
     above = build_container_services(
         config, paths, database, below, shim, events=events, loop=loop, workers=workers
@@ -115,10 +117,11 @@ def bootstrap(
         weave=weave,
         cni=cni,
     )
-    restore = partial(_restore, above, builds, below, weave, cni)
-    close = partial(_close, weave, below, shim, database)
+    docker = build_docker_services(config, database, below, above.recovery)
+    restore = partial(_restore, above, builds, below, weave, cni, docker)
+    close = partial(_close, weave, below, shim, database, docker)
     metrics = partial(build_sources, below, above, weave, shim.runtime)
-    return Daemon(engine, engine_id, above.recovery, above.health, restore, close, metrics)
+    return Daemon(engine, engine_id, above.recovery, above.health, docker, restore, close, metrics)
 
 
 def _weave(
@@ -136,17 +139,26 @@ def _restore(
     below: NetworkServices,
     weave: WeaveService,
     cni: CniService,
+    docker: DockerServices | None,
 ) -> None:
     above.recovery.restore()
     cni.recover()
     builds.restore()
     below.watch()
     weave.start()
+    if docker is not None:
+        docker.start()
 
 
 def _close(
-    weave: WeaveService, below: NetworkServices, shim: Shim, database: Database
+    weave: WeaveService,
+    below: NetworkServices,
+    shim: Shim,
+    database: Database,
+    docker: DockerServices | None,
 ) -> None:
+    if docker is not None:
+        docker.following.close()
     weave.close()
     below.close()
     shim.cgroups.remove(CGROUP)  # stays while containers run: only empty groups go
@@ -251,7 +263,7 @@ def _facts(shim: Shim, init: str) -> dict[str, Any]:
         "OomKillDisable": "memory" in have and v1,
         "InitBinary": Path(init).name,
         "CgroupVersion": str(shim.cgroups.version),
-        "Runtimes": {name: {"path": shim.runtime}},
+        "Runtimes": {name: {"path": shim.runtime}} if name else {},
         "DefaultRuntime": name,
     }
 

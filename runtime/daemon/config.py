@@ -9,6 +9,8 @@ from pathlib import Path
 from netkit.cluster.remotes import parse as parse_remotes
 from netkit.cluster.tls import Certificates
 
+DOCKER_PLUGINS = Path("/run/docker/plugins")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonConfig:
@@ -51,6 +53,9 @@ class DaemonConfig:
     cluster_tls_ca: Path | None = None
     cluster_tls_cert: Path | None = None
     cluster_tls_key: Path | None = None
+    containers: bool = True  # False: only networks, for other engines
+    docker_plugin: str = ""  # "true", or a folder
+    docker_api: str = "unix:///run/docker.sock"
     default_address_pools: tuple[tuple[str, int], ...] = ()
     default_network_opts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     # for all containers
@@ -75,6 +80,18 @@ class DaemonConfig:
     max_download_attempts: int = 5
     folder: Path = Path("/etc/netkit")  # of the configuration file: certs.d and config.json, too
     warnings: tuple[str, ...] = ()  # what was given and has no effect
+
+    @property
+    def plugin_folder(self) -> Path | None:
+        """Where dockerd looks for sockets of plugins; None: there are none."""
+        if not self.docker_plugin:
+            return None
+        return DOCKER_PLUGINS if self.docker_plugin == "true" else Path(self.docker_plugin)
+
+    @property
+    def default_bridge(self) -> str:
+        """The bridge of the default network, "none" where nothing is to be on it."""
+        return self.bridge or ("" if self.containers else "none")
 
     @property
     def cluster_servers(self) -> str:

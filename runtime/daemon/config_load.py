@@ -61,8 +61,9 @@ _DOCKER = "docker:"
 def _add(
     p: argparse.ArgumentParser, words: Sequence[str], dest: str, kind: str, meta: str, text: str
 ) -> None:
-    if kind == "flag":
-        p.add_argument(*words, dest=dest, nargs="?", const="true", metavar="BOOL", help=text)
+    if kind in {"flag", "folder"}:
+        shown = meta or "BOOL"
+        p.add_argument(*words, dest=dest, nargs="?", const="true", metavar=shown, help=text)
     elif kind in REPEATED or kind == "json":
         p.add_argument(*words, dest=dest, action="append", metavar=meta or None, help=text)
     else:

@@ -29,6 +29,8 @@ def value(kind: str, name: str, given: Any) -> Any:
             return _size(name, given)
         case "path":
             return Path(_text(name, given)).absolute()
+        case "folder":
+            return _folder(name, given)
         case "list":
             return tuple(_texts(name, given))
         case "pools":
@@ -52,6 +54,15 @@ def _flag(name: str, given: Any) -> bool:
     if str(given).lower() in {"true", "1", "t", "false", "0", "f"}:
         return str(given).lower() in {"true", "1", "t"}
     raise InvalidSpec(f"{name} is true or false, not {given!r}")
+
+
+def _folder(name: str, given: Any) -> str:
+    """"true" for the default folder, "" for none, else an absolute path."""
+    if isinstance(given, bool) or str(given).lower() in {"true", "false"}:
+        return "true" if _flag(name, given) else ""
+    if isinstance(given, str) and given.startswith("/"):
+        return given
+    raise InvalidSpec(f"{name} is true, false or the path of a folder, not {given!r}")
 
 
 def _number(name: str, given: Any) -> int:

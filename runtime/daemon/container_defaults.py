@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from netkit.errors import Forbidden
 from runtime.container.config import HostConfig, LogConfig, Ulimit
 from runtime.daemon.config import DaemonConfig
 
 
 def apply(c: DaemonConfig, host: HostConfig) -> None:
-    """Set defaults as dockerd does at create (moby v28, daemon/{create,logs,daemon_unix}.go)."""
+    """Set defaults as dockerd does at create (moby v28, daemon/{create,logs,daemon_unix}.go).
+
+    Forbidden where no container is to be created.
+    """
+    if not c.containers:
+        raise Forbidden("this netkitd runs no containers (--containers=false): another engine does")
     _log(c, host)
     host.shm_size = host.shm_size or c.shm_size
     host.ipc_mode = host.ipc_mode or c.ipc_mode

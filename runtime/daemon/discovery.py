@@ -45,8 +45,8 @@ def load_drivers() -> dict[str, Driver]:
 def network_config(config: DaemonConfig) -> NetworkConfig:
     pools = tuple(parse_pool(base, size) for base, size in config.default_address_pools)
     return NetworkConfig(
-        bridge=config.bridge or DOCKER0,
-        existing_addresses=ipv4_of("", config.bridge or DOCKER0),
+        bridge=config.default_bridge or DOCKER0,
+        existing_addresses=ipv4_of("", config.default_bridge or DOCKER0),
         bip=config.bip,
         fixed_cidr=config.fixed_cidr,
         default_gateway=config.default_gateway,

@@ -30,6 +30,7 @@ from runtime.api.server.listeners import open_all, tls_context
 from runtime.api.server.request_tally import RequestTally
 from runtime.api.server.serve import serve
 from runtime.daemon.bootstrap import Daemon, bootstrap
+from runtime.daemon.bootstrap_docker import open_sockets, serve_plugin
 from runtime.daemon.bootstrap_metrics import open_listeners, serve_metrics
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.reload import Reload, on_signal
@@ -161,14 +162,19 @@ async def _serve(
     ):
         for listener in (*listeners, *metrics):
             opened.callback(listener.close)
+        plugins = open_sockets(config.plugin_folder)
+        for listener in plugins:
+            opened.callback(listener.close)
         # In a thread: it blocks, and the loop has to run work that parts post to it.
         parts = await asyncio.to_thread(bootstrap, config, paths, loop, workers)
         try:
             await asyncio.to_thread(parts.restore)
             tally = RequestTally()
             serving = await serve(make_app(parts.engine, tally=tally), listeners, tls=context)
+            plugging = await serve_plugin(plugins, parts.docker)
             measured = await serve_metrics(metrics, parts.metrics, tally)
-            parts.recovery.start_by_policy()
+            if config.containers:
+                parts.recovery.start_by_policy()
             reload = Reload(config, read, parts.engine, parts.engine_id, _level)
             reloading = threads.task("reload", on_signal(hangup, reload))
             _notify("READY=1")
@@ -180,6 +186,8 @@ async def _serve(
             if measured is not None:
                 await measured.close()
             await serving.close()
+            if plugging is not None:
+                await plugging.close()
         finally:
             await _end(parts)
 

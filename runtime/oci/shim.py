@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netkit.errors import NetkitError
+from netkit.errors import InvalidSpec, NetkitError
 from netkit.gone import if_there
 from runtime.oci import binaries, conmon
 from runtime.oci.cgroups import Cgroups
@@ -53,13 +53,18 @@ class Running:
 class Shim:
     """Thread-safe across containers; calls for one container must not overlap."""
 
-    def __init__(self, run: Path, cgroups: Cgroups, *, runtime: str = "auto") -> None:
+    def __init__(
+        self, run: Path, cgroups: Cgroups, *, runtime: str = "auto", required: bool = True
+    ) -> None:
+        """InvalidSpec where a program is missing, unless no container is to run: not `required`."""
         self.bundles, self.exits, self.state = run / "bundles", run / "exits", run / "runtime"
         for folder in (self.bundles, self.exits, self.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.cgroups = cgroups
-        self.runtime = binaries.runtime(runtime, cgroups)
-        self.conmon = binaries.find("conmon")
+        self.runtime = self.conmon = ""
+        with suppress(*([] if required else [InvalidSpec])):
+            self.runtime = binaries.runtime(runtime, cgroups)
+            self.conmon = binaries.find("conmon")
         self._recent = RecentStarts()
         self._begun: dict[str, conmon.Launch] = {}  # by container, between `begin` and `create`
 

@@ -1,0 +1,38 @@
+"""The container's end of a link where another engine moves, names and sets it up.  Pure.
+
+The link is made in netkitd's own namespace under a name that its engine is given (a libnetwork
+driver's SrcName).  Once the engine has its namespace, what is inside is its business: the pair is
+known by the host's end, and what a driver lists for the far end is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from netkit.model import HOST, Link, Peer, Resource
+from netkit.model.openvswitch import Offload
+from netkit.network.endpoint_store import NO_NAMESPACE
+from netkit.spec import Sandbox
+
+
+def handed_over(resources: Iterable[Resource], sandbox: Sandbox) -> Iterator[Resource]:
+    """Yield what is left to netkit of an endpoint that a driver made for `sandbox.ns`.
+
+    Addresses, routes, neighbours and settings of the far end are the engine's; its link is here
+    until the engine has the namespace, and with it what stays when it moves (`Offload`).
+    """
+    for r in resources:
+        if isinstance(r, Link) and r.peer is not None and r.peer.ns == sandbox.ns:
+            yield replace(r, peer=_here(r.peer, sandbox))
+        elif getattr(r, "ns", HOST) != sandbox.ns:
+            yield r
+        elif sandbox.ns == NO_NAMESPACE:
+            if isinstance(r, Link):
+                yield replace(r, ns=HOST, name=sandbox.handover)
+            elif isinstance(r, Offload):
+                yield replace(r, ns=HOST, dev=sandbox.handover)
+
+
+def _here(peer: Peer, sandbox: Sandbox) -> Peer:
+    return replace(peer, ns=HOST, name=sandbox.handover, leaves=True)

@@ -1,0 +1,208 @@
+"""A real dockerd with netkit's drivers and IPAM as plugins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import UnixStreamServer
+
+import pytest
+
+from tests.engine.daemon import KIND, fresh
+from tests.engine.dockerd import DockerHost, docker_host
+from tests.engine.wire import inside
+
+pytestmark = pytest.mark.skipif(KIND == "dockerd", reason="it is about netkitd beside dockerd")
+SUBNET = "10.44.0.0/24"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[DockerHost]:
+    with docker_host() as host:
+        yield host
+
+
+@pytest.fixture
+def host(shared: DockerHost) -> Iterator[DockerHost]:
+    yield shared
+    shared.docker.clear()
+    shared.wait("netkit has nothing left", lambda: not shared.networks() and not shared.links())
+
+
+def create(host: DockerHost, *flags: str, driver: str = "netkit-bridge") -> str:
+    name = fresh("net")
+    host.docker.docker(
+        "network", "create", "-d", driver, "--ipam-driver", "netkit", *flags, name
+    )
+    return name
+
+
+def run(host: DockerHost, net: str, *, ip: str = "", mac: str = "") -> str:
+    """`docker run --ip --mac-address`; the latter is by the API, as 20.10 has it."""
+    name, api = fresh("c"), host.docker.client.api
+    settings = api.create_endpoint_config(ipv4_address=ip or None)
+    made = api.create_container(
+        "busybox", ["sleep", "100000"], name=name, mac_address=mac or None,
+        host_config=api.create_host_config(network_mode=net),
+        networking_config=api.create_networking_config({net: settings}),
+    )  # fmt: skip
+    api.start(made["Id"])
+    return name
+
+
+def ping(host: DockerHost, source: str, target: str) -> None:
+    host.docker.docker("exec", source, "ping", "-c1", "-W20", target)
+
+
+def test_run_with_address_mac_and_names(host: DockerHost) -> None:
+    net = create(host, "--subnet", SUBNET)
+    one = run(host, net, ip="10.44.0.9", mac="02:42:00:00:44:09")
+    two = host.docker.sleeper("--network", net, "--network-alias", "other")
+    assert host.docker.address(one, net) == "10.44.0.9"
+    assert "02:42:00:00:44:09" in host.docker.out("exec", one, "ip", "link", "show", "eth0")
+    assert "default via 10.44.0.1" in host.docker.out("exec", one, "ip", "route")
+    ping(host, one, two)
+    ping(host, two, one)
+    ping(host, one, "other")
+    host.named(one, two)
+    assert host.members()[one] == "10.44.0.9/24"
+    refused = host.docker.docker(
+        "run", "--rm", "--network", net, "--ip", "10.44.0.9", "busybox", "true", check=False
+    )
+    assert "Address already in use: 10.44.0.9 is held by container" in refused.stderr
+
+
+def test_connect_and_disconnect_a_running_container(host: DockerHost) -> None:
+    one, two = create(host), create(host)
+    name = host.docker.sleeper("--network", one)
+    host.docker.docker("network", "connect", "--ip", "", two, name)
+    other = host.docker.sleeper("--network", two)
+    ping(host, name, other)
+    host.wait("both", lambda: len(host.links()) == 3)
+    host.docker.docker("network", "disconnect", two, name)
+    assert len(host.links()) == 2
+    host.docker.docker("network", "connect", two, name)
+    ping(host, name, other)
+    host.docker.docker("restart", "-t1", name)
+    ping(host, name, other)
+    host.docker.docker("stop", "-t1", name)
+    assert len(host.links()) == 1
+    host.docker.docker("start", name)
+    ping(host, name, other)
+
+
+def test_a_published_port_is_reached_from_the_lan(host: DockerHost) -> None:
+    net = create(host)
+    server = "while :; do echo served | nc -l -p 80 >/dev/null; done"
+    name = host.docker.up("--network", net, "-p", "8044:80", "--stop-timeout=1", "busybox", "sh",
+                          "-c", server)  # fmt: skip
+    assert "served" in fetch(host, "10.77.0.1", 8044)
+    refused = host.docker.docker("run", "-d", "--network", net, "-p", "8044:80", "busybox", "true",
+                                 check=False)  # fmt: skip
+    assert "port is already allocated" in refused.stderr
+    host.docker.docker("rm", "-f", name)
+    assert "served" not in fetch(host, "10.77.0.1", 8044)
+
+
+def fetch(host: DockerHost, address: str, port: int) -> str:
+    """What a server sends to the neighbour on the LAN."""
+    program = (
+        "import socket, sys\n"
+        "try:\n"
+        f"    s = socket.create_connection(({address!r}, {port}), 20)\n"
+        "    print(s.recv(100).decode())\n"
+        "except OSError as e: print(e)\n"
+    )
+    argv = inside(host.netkit.wire.neighbour, sys.executable, "-c", program)
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_an_internal_network_leads_nowhere_else(host: DockerHost) -> None:
+    net = create(host, "--internal")
+    one, two = (host.docker.sleeper("--network", net) for _ in range(2))
+    assert "default" not in host.docker.out("exec", one, "ip", "route")
+    assert host.docker.out("exec", one, "ls", "/sys/class/net").split() == ["eth0", "lo"]
+    ping(host, one, two)
+
+
+def test_repair_of_the_hosts_end(host: DockerHost) -> None:
+    net = create(host)
+    one, two = (host.docker.sleeper("--network", net) for _ in range(2))
+    veth = next(n for n in host.links() if n.startswith("veth"))
+    subprocess.run(inside(host.netkit.netns, "ip", "link", "set", veth, "nomaster"), check=True)
+    ping(host, one, two)
+    ping(host, two, one)
+
+
+def test_after_a_kill_of_netkitd_all_goes_on(host: DockerHost) -> None:
+    net = create(host)
+    one, two = (host.docker.sleeper("--network", net) for _ in range(2))
+    host.named(one, two)
+    before = host.networks()
+    host.netkit.kill9()
+    ping(host, one, two)
+    host.netkit.restart()
+    host.named(one, two)
+    assert host.networks() == before
+    ping(host, one, two)
+    host.docker.docker("restart", "-t1", one)
+    ping(host, two, one)
+
+
+def test_after_a_kill_of_dockerd_it_is_as_dockerd_says(host: DockerHost) -> None:
+    net = create(host)
+    host.docker.up("--network", net, "--restart=always", "--stop-timeout=1", "busybox", "sleep",
+                   "100000", name="always")  # fmt: skip
+    host.docker.up("--network", net, "--stop-timeout=1", "busybox", "sleep", "100000", name="once")
+    host.docker.kill9()
+    host.restart_docker()
+    host.docker.wait_for("always", "Running", True)
+    host.named("always")
+    assert len(host.links()) == 1
+
+
+def test_a_container_that_was_removed_meanwhile(host: DockerHost) -> None:
+    net = create(host)
+    name = host.docker.sleeper("--network", net)
+    host.netkit.kill9()
+    with broken(host.plugins / "netkit-bridge.sock"), broken(host.plugins / "netkit.sock"):
+        host.docker.docker("rm", "-f", name)
+    assert host.links()
+    host.netkit.restart()
+    host.named()
+    host.wait("its link is removed", lambda: not host.links())
+    again = host.docker.sleeper("--network", net)
+    assert host.docker.address(again, net) == "172.18.0.2"
+
+
+class _Broken(BaseHTTPRequestHandler):
+    """Fails whatever it is asked; without it dockerd waits 15 s for each call."""
+
+    def do_POST(self) -> None:
+        self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def address_string(self) -> str:
+        return "dockerd"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def broken(path: Path) -> Iterator[None]:
+    """A plugin that does not work, at the socket of one."""
+    path.unlink()
+    with UnixStreamServer(str(path), _Broken) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+    path.unlink()
