@@ -13,18 +13,21 @@ from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
 
 from netkit.kernel import netns
 
+ROUND_TRIP = 5202  # the port of round trips where it has to be known
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     client: str  # namespaces, as files
     server: str
     address: str  # of the server
+    own: str = ""  # where the server listens, where that is another
 
     def iperf(
         self, seconds: float, *argv: str, env: Mapping[str, str] | None = None
     ) -> dict[str, float]:
         """The receiver's sum: bits_per_second, bytes, and of UDP packets and lost_packets."""
-        at = [f"--net={self.server}", "--", "iperf3", "-s", "-1", "-B", self.address]
+        at = [f"--net={self.server}", "--", "iperf3", "-s", "-1", "-B", self.own or self.address]
         server = subprocess.Popen(["nsenter", *at], stdout=subprocess.DEVNULL, env=env)
         try:
             command = ["nsenter", f"--net={self.client}", "--", "iperf3", "-c", self.address,
@@ -51,7 +54,7 @@ class Flow:
         `pause`: seconds between two of them.
         """
         with netns.open_socket(self.server, AF_INET, SOCK_STREAM) as listener:
-            listener.bind((self.address, 0))
+            listener.bind((self.own or self.address, ROUND_TRIP if self.own else 0))
             listener.listen(1)
 
             def answer() -> None:
@@ -65,7 +68,7 @@ class Flow:
             thread.start()
             with netns.open_socket(self.client, AF_INET, SOCK_STREAM) as asking:
                 asking.settimeout(10)
-                asking.connect(listener.getsockname())
+                asking.connect((self.address, listener.getsockname()[1]))
                 asking.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
                 took = []
                 for _ in range(count):

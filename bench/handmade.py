@@ -54,7 +54,16 @@ def _bridge(space: str, *ports: str) -> None:
         _run("ip", "-n", space, "link", "set", port, "master", "br0")
 
 
-def _translate(home: str, n: int, switch: OpenVSwitch) -> None:
+# As iptables has the packets of a tunnel.
+PACKETS = {
+    "gre": ("-p", "47"),
+    "vxlan": ("-p", "udp", "--dport", "4789"),
+    "geneve": ("-p", "udp", "--dport", "6081"),
+}
+MTU = {"gre": 1458, "vxlan": 1450, "geneve": 1450}  # bytes, of containers
+
+
+def _translate(home: str, n: int, switch: OpenVSwitch, kind: str) -> None:
     """Between eth0, which has the host's address, and phy0, which leads to Open vSwitch."""
     (here, _), (there, _), peer = NEAR.split("/"), FAR.split("/"), f"10.0.0.{3 - n}"
 
@@ -71,7 +80,7 @@ def _translate(home: str, n: int, switch: OpenVSwitch) -> None:
     mac = switch.vsctl("get", "interface", "br-phy", "mac_in_use").strip().strip('"')
     at("ip", "route", "replace", f"{there}/32", "dev", "phy0")
     at("ip", "neigh", "replace", there, "lladdr", mac, "dev", "phy0")
-    at("iptables", "-t", "nat", "-A", "PREROUTING", "-s", peer, "-p", "47",
+    at("iptables", "-t", "nat", "-A", "PREROUTING", "-s", peer, *PACKETS[kind],
        "-j", "DNAT", "--to-destination", there)  # fmt: skip
     at("iptables", "-t", "nat", "-A", "POSTROUTING", "-s", there, "-j", "MASQUERADE")
     switch.appctl("ovs/route/add", f"{peer}/32", "br-phy", here)
@@ -133,12 +142,12 @@ def gre() -> Iterator[Flow]:
 
 
 @contextmanager
-def apart() -> Iterator[Flow]:
-    """Like `gre`, without touching the host's NIC, as the ovs driver does: the host translates
-    between its own address and that of Open vSwitch, to which a veth pair leads.
+def apart(kind: str = "gre", programs: str = "") -> Iterator[Flow]:
+    """Like `gre`, with any `kind` of tunnel, and the host's NIC left alone as by the driver: the
+    host translates between its own address and that of Open vSwitch, to which a veth pair leads.
     """
     with ExitStack() as stack:
-        hosts = _tunnelled(stack, "10.45.0.{}/24", translated=True)
+        hosts = _tunnelled(stack, "10.45.0.{}/24", translated=True, kind=kind, programs=programs)
         yield _flow((container for _, container in hosts), "10.45.0.2")
 
 
@@ -160,7 +169,12 @@ def routed() -> Iterator[Flow]:
 
 
 def _tunnelled(
-    stack: ExitStack, address: str, *, translated: bool = False
+    stack: ExitStack,
+    address: str,
+    *,
+    translated: bool = False,
+    kind: str = "gre",
+    programs: str = "",
 ) -> list[tuple[str, str]]:
     """Two hosts with a container each, whose `br-int` a tunnel joins; host and container.
 
@@ -173,10 +187,12 @@ def _tunnelled(
     for n in (1, 2):
         home, container = _space(stack), _space(stack)
         _wire(between, f"u{n}", home)
-        _wire(home, "c0", container, address.format(n), 1458)
+        _wire(home, "c0", container, address.format(n), MTU[kind])
         _run("nsenter", f"--net=/run/netns/{container}", "ethtool", "-K", "eth0", "tx", "off")
         folder = Path(tempfile.mkdtemp(prefix="nk-bd-"))
-        switch = OpenVSwitch(f"/run/netns/{home}", folder)
+        switch = OpenVSwitch(
+            f"/run/netns/{home}", folder, programs=programs, segmenting=False
+        )  # fmt: skip
         stack.callback(switch.remove)
         switch.start()
         for bridge in ("br-int", "br-phy"):
@@ -189,13 +205,14 @@ def _tunnelled(
         switch.vsctl("add-port", "br-phy", nic)
         _run("ip", "-n", home, "link", "set", "br-phy", "up")
         if translated:
-            _translate(home, n, switch)
+            _translate(home, n, switch, kind)
         else:
             _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
         switch.vsctl(
-            *("add-port", "br-int", "c0", "--", "add-port", "br-int", "gre0"),
-            *("--", "set", "interface", "gre0", "type=gre"),
+            *("add-port", "br-int", "c0", "--", "add-port", "br-int", "tun0"),
+            *("--", "set", "interface", "tun0", f"type={kind}"),
             f"options:remote_ip=10.0.0.{3 - n}",
+            "options:key=7",
         )
         made.append((home, container))
     _bridge(between, "u1", "u2")

@@ -66,12 +66,19 @@ class Fetch:
 
 
 def fetches() -> list[Fetch]:
-    """docker-compose 1.29 and 2, Debian for labs, dockerd and its CLI where none is installed."""
+    """docker-compose 1.29 and 2, Debian for labs, Open vSwitch 3.5; docker where there is none."""
     labs = frozenset({"engine", "labs"})
     found = [
         Fetch(("script/debian",), program=("NETKIT_BOOTSTRAP_CACHE", ""), stages=labs),
         Fetch(("script/compose",)),
         Fetch(("script/compose", "v2"), needed=False, absent="NETKIT_TEST_COMPOSE_ABSENT"),
+        Fetch(
+            ("script/openvswitch",),
+            needed=False,
+            program=("NETKIT_TEST_OPENVSWITCH", ""),
+            absent="NETKIT_TEST_OPENVSWITCH_ABSENT",
+            stages=frozenset({"netns"}),
+        ),
     ]
     if not shutil.which("dockerd"):
         program = ("NETKIT_TEST_DOCKERD", "")

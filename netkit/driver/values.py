@@ -110,6 +110,7 @@ class Endpoint:
     )
     router: IPAddress | None = None  # where that default route leads
     access: tuple[Access, ...] = ()  # in force, for drivers whose wires the firewall does not see
+    administered: bool = False  # its container may change interfaces: CAP_NET_ADMIN
 
     @property
     def ipv4(self) -> tuple[IPv4Address, ...]:

@@ -18,6 +18,7 @@ from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.nftables import tables
 from netkit.kernel.ovs.flows import Flows
 from netkit.kernel.ovs.ovsdb import Ovsdb
+from netkit.kernel.ovs.port_offloads import PortOffloads
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.tunnel_routes import Routes
 from netkit.kernel.ovs.vswitchd import Vswitchd
@@ -65,9 +66,8 @@ class Host:
         self._port_maps = port_maps
         self._rules = Rules(home, variant, chains, owner, territory=territory, standby=standby)
         ovs = ovs or Ovsdb()
-        self.vswitchd = Vswitchd(ovs.folder)
-        self.switches = Switches(ovs, self.vswitchd)
-        self._flows = Flows(ovs)
+        self.switches = Switches(ovs, vswitchd := Vswitchd(ovs.folder))
+        self.vswitchd, self._flows = vswitchd, Flows(ovs)
         self._tables = tables.Tables(home)
         self._uplinks = Uplinks(home, Desk(Path(handovers)))
         self._registry = Registry(
@@ -79,7 +79,8 @@ class Host:
                 sysctl.ADAPTER,
                 self._open_vswitch(),
                 self._flows.adapter(),
-                Routes(self.vswitchd).adapter(),
+                Routes(vswitchd).adapter(),
+                PortOffloads(ovs, vswitchd).adapter(),
                 ethtool.ADAPTER,
                 bpf_redirect.ADAPTER,
                 self._uplinks.adapter(),

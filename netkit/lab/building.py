@@ -126,7 +126,7 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
         _namespace(journal, places, host.name)
         fabric.lay(lab, places, *fabric.wires(lab, host, ns))
         if host.ovs:
-            _switch(places, host.name)  # so that setup can talk to it: ovs-vsctl add-br
+            _switch(places, host)  # so that setup can talk to it: ovs-vsctl add-br
         for line in host.setup:
             run(places, host.name, line)
         journal.note("done", "host", host=host.name)
@@ -139,7 +139,7 @@ def revive(lab: Lab, places: Places, host: LabHost) -> None:
     KernelError if something does not start.
     """
     if host.ovs:
-        _switch(places, host.name)
+        _switch(places, host)
     if host.daemon is not None:
         LabDaemon(places, host.name).ensure(_flags(lab, host, places))
 
@@ -155,11 +155,12 @@ def _inhabit(lab: Lab, host: LabHost, places: Places, say: Say) -> None:
     say(f"{host.name}: up")
 
 
-def _switch(places: Places, host: str) -> None:
+def _switch(places: Places, host: LabHost) -> None:
+    home, folder = places.netns(host.name), Path(places.ovs(host.name))
     try:
-        OpenVSwitch(places.netns(host), Path(places.ovs(host))).start()
+        OpenVSwitch(home, folder, segmenting=host.ovs_tso).start()
     except (OSError, RuntimeError, subprocess.TimeoutExpired) as e:
-        raise KernelError(f"Open vSwitch of {host}: {e}") from e
+        raise KernelError(f"Open vSwitch of {host.name}: {e}") from e
 
 
 def _flags(lab: Lab, host: LabHost, places: Places) -> tuple[str, ...]:

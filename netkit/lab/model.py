@@ -79,6 +79,7 @@ class LabHost:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
     ovs: bool = False  # has an Open vSwitch of its own
+    ovs_tso: bool = True  # which segments TCP by itself, where it can
     daemon: tuple[str, ...] | None = ()  # flags; None: a machine without netkitd
     weave: tuple[str, ...] | None = None  # words of `weave launch`; None: it is not launched
     images: tuple[str, ...] = ()

@@ -15,17 +15,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from netkit.gone import if_there
+from netkit.kernel.ovs.vswitchd import SEGMENTS_SINCE, release_in
 
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 PATIENCE = 10.0  # seconds
+TSO = "userspace-tso-enable"  # key in other_config
 DATABASE, SWITCH = "ovsdb-server", "ovs-vswitchd"
 
 
 class OpenVSwitch:
     """The pair of daemons.  They outlive this object, and are found again by their pid files."""
 
-    def __init__(self, home: str, folder: Path) -> None:
+    def __init__(
+        self, home: str, folder: Path, *, programs: str = "", segmenting: bool = True
+    ) -> None:
+        """`programs`: a folder in which they are looked for first.
+
+        `segmenting`: ovs-vswitchd's userspace datapath segments TCP where it can (userspace TSO).
+        """
         self.home, self.folder = home, folder
+        self.segmenting = segmenting
+        self._programs = programs
 
     @property
     def remote(self) -> str:
@@ -34,7 +43,8 @@ class OpenVSwitch:
     @property
     def environment(self) -> dict[str, str]:
         places = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR")
-        return {**os.environ, **{name: str(self.folder) for name in places}}
+        path = ":".join(filter(None, (self._programs, os.environ.get("PATH", ""))))
+        return {**os.environ, **{name: str(self.folder) for name in places}, "PATH": path}
 
     def start(self) -> None:
         """Both are running and answer.  RuntimeError if one does not start."""
@@ -47,14 +57,23 @@ class OpenVSwitch:
             return
         database, sock = self.folder / "conf.db", self.folder / "db.sock"
         if not database.exists():
-            self.run("ovsdb-tool", "create", str(database), SCHEMA)
+            self.run("ovsdb-tool", "create", str(database))  # of the schema beside it
         sock.unlink(missing_ok=True)  # left by one that was killed
         self._start(DATABASE, str(database), f"--remote=punix:{sock}")
         self.vsctl("--no-wait", "init")
 
     def start_switch(self) -> None:
         if not self.pid(SWITCH):
+            self._choose_segmenting()
             self._start(SWITCH, self.remote)
+
+    def _choose_segmenting(self) -> None:
+        """Before ovs-vswitchd starts: set in one that runs, it takes all its ports down."""
+        option = ("Open_vSwitch", ".", "other_config")
+        if self.segmenting and release_in(self.run(SWITCH, "--version")) >= SEGMENTS_SINCE:
+            self.vsctl("--no-wait", "set", *option[:2], f"{option[2]}:{TSO}=true")
+        else:
+            self.vsctl("--no-wait", "remove", *option, TSO)
 
     def _start(self, program: str, *argv: str) -> None:
         """With --detach it returns when the daemon is ready."""

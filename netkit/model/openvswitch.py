@@ -5,6 +5,7 @@
     OvsFlows   what a switch does with packets: some flows that come and go together
     TunnelRoute  where the userspace datapath sends tunnelled packets; lost when OVS restarts
     Offload    whether an interface may leave checksums to hardware
+    PortOffload  whether it leaves to ovs-vswitchd what that can do, and nothing else
 
 Bridges and ports carry their owner in external_ids:netkit.  Flows carry a cookie (see `cookie`)
 and belong to the owner of their bridge.  Source: ovs-vswitchd.conf.db(5), ovs-fields(7),
@@ -22,6 +23,7 @@ from netkit.model import HOST, IPAddress, IPInterface, IPNetwork, Key, Resource,
 
 Datapath = Literal["system", "netdev"]
 COOKIE = 0x4E << 56  # "N": flows without it are foreign
+ANY_PACKETS = "any packets"  # in a key of PortOffload
 ISOLATED = 4094  # a VLAN nothing else is in: NORMAL never leads into it or out of it
 _PORTS = re.compile(r"\b(?:in_port=|output:)([^,\s()]+)")
 
@@ -208,3 +210,39 @@ class Offload(Resource):
             ("link", HOST, self.via) if self.via else ("link", self.ns, self.dev),
             *self.depends_on,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortOffload(Resource):
+    """What `dev` leaves to ovs-vswitchd, which reads its packets at `port` (userspace datapath).
+
+    Where ovs-vswitchd segments TCP, its checksums and TCP segments; of anything else nothing.
+    `tunnels`: there may be tunnels beyond `dev`, in whose packets some versions miss checksums.
+    `matched` is observed from both: ovs-vswitchd may be started again with another setting, and
+    while they differ TCP does not pass.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"matched"})
+    global_setting: ClassVar[bool] = True
+    order: ClassVar[int] = 5
+    dev: str
+    port: str
+    ns: str = HOST
+    via: str | None = field(default=None, compare=False)  # the host link whose peer is `dev`
+    tunnels: bool = False
+    matched: bool = True
+
+    @property
+    def key(self) -> Key:
+        packets = ANY_PACKETS if self.tunnels else "no tunnels"
+        return ("portoffload", self.ns, self.dev, self.port, packets)
+
+    def describe(self) -> str:
+        return f"offloads of {self.dev}{inside(self.ns)} as Open vSwitch has them at {self.port}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        # The local port of a bridge comes with the bridge.
+        port = ("ovsbridge" if self.port == self.dev else "ovsport", self.port)
+        link: tuple[Key, ...] = (("link", HOST, self.via),) if self.via else ()
+        return (port, *link, *self.depends_on)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
@@ -27,6 +27,7 @@ class DesiredState:
         self._engine = engine
         self.prefix = f"netkit:{engine}:"  # begins every owner mark of ours
         self._global = f"{self.prefix}global"
+        self.administered: Callable[[str], bool] = lambda _: False  # by id of a sandbox
 
     def base(self) -> State:
         """Return what all networks need."""
@@ -114,6 +115,7 @@ class DesiredState:
             has_accept_rules=any(a.verdict == "accept" for a in access),
             router=ip_address(record.gateway) if record.gateway else None,
             access=tuple(access),
+            administered=self.administered(sandbox.id),
         )
         wires = list(entry.driver.endpoint(entry.config, ep))
         if sandbox.handover:

@@ -18,7 +18,7 @@ from netkit.model import (
     Route,
     Sysctl,
 )
-from netkit.model.openvswitch import Offload
+from netkit.model.openvswitch import Offload, PortOffload
 from netkit.model.uplink import EnslavedNic
 from netkit.network.desired import DesiredState
 from netkit.network.deviation import Wanted, explicit
@@ -30,7 +30,8 @@ from netkit.network.registry import NetworkRegistry
 from netkit.network.unreadable_rows import GLOBAL_OWNER, SHORT
 from netkit.spec import EndpointRecord
 
-WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, EnslavedNic, Sysctl, Offload)
+WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, EnslavedNic, Sysctl, Offload,
+         PortOffload)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -71,18 +72,18 @@ class Scopes:
         self._registry = registry
         self._records = records
         self._policies = policies
-        self._desired_state = desired_state
+        self.desired_state = desired_state
         self._locks = locks
         self.administered: Callable[[], Collection[str]] = frozenset
 
     @property
     def shared_owner(self) -> str:
         """The owner mark of what several networks need."""
-        return f"{self._desired_state.prefix}{GLOBAL_OWNER}"
+        return f"{self.desired_state.prefix}{GLOBAL_OWNER}"
 
     def of(self, owners: Collection[str] | None = None) -> Scope:
         """What should exist with these marks, and what that stands on; None: everything."""
-        registry, desired_state = self._registry, self._desired_state
+        registry, desired_state = self._registry, self.desired_state
         scope = Scope(admins=self.administered())
         unfinished = {e.record.id for _, e in registry.unfinished()} | registry.changing
         marks = None if owners is None else [self._parsed(o) for o in owners]
@@ -106,7 +107,7 @@ class Scopes:
         return scope
 
     def _parsed(self, owner: str) -> tuple[str, str]:
-        network, _, endpoint = owner.removeprefix(self._desired_state.prefix).partition(":")
+        network, _, endpoint = owner.removeprefix(self.desired_state.prefix).partition(":")
         return network, endpoint
 
     def _endpoints(self, scope: Scope, entry: NetworkEntry, only: Collection[str] | None) -> None:
@@ -120,7 +121,7 @@ class Scopes:
                     continue
                 joined = [AttachedEndpoint(entry, record)]
                 access = self._policies.resolve(joined)
-                made = self._desired_state.endpoints(row.opened.sandbox, joined, access)
+                made = self.desired_state.endpoints(row.opened.sandbox, joined, access)
             self._add(scope, entry, record, list(made.values()))
 
     def _add(

@@ -36,7 +36,7 @@ from netkit.model import (
 )
 from netkit.model.ipset import IpSet
 from netkit.model.nftables import NftChain, NftRule, NftSet, NftTable
-from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, TunnelRoute
+from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, PortOffload, TunnelRoute
 from netkit.reconcile.converge import Change, converge, fill_unobservable, ownership
 from netkit.reconcile.plan import Op, Plan, diff
 from netkit.testing import switches
@@ -168,7 +168,7 @@ class FakeKernel:
 
     def _remove(self, r: Resource) -> None:
         match r:
-            case Sysctl() | Offload() | TunnelRoute() | ConnectedRoute():
+            case Sysctl() | Offload() | PortOffload() | TunnelRoute() | ConnectedRoute():
                 return
             case OvsBridge() | OvsPort():
                 switches.remove(self.things, r, self._forget)

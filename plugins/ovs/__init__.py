@@ -26,7 +26,14 @@ from netkit.driver import (
 )
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route, Sysctl
-from netkit.model.openvswitch import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
+from netkit.model.openvswitch import (
+    ISOLATED,
+    Datapath,
+    OvsBridge,
+    OvsFlows,
+    OvsPort,
+    PortOffload,
+)
 from plugins.ovs import flows, underlay
 from plugins.ovs.access import enforced
 from plugins.ovs.options import KNOWN, Options, parse
@@ -106,6 +113,8 @@ class Ovs:
         if opt.mode == "routed":
             after = tuple(("addr", HOST, br, str(a)) for a in addresses)
             yield from _routes(net, (bridge.key, *after))
+            if self._datapath == "netdev":
+                yield PortOffload(dev=br, port=br, owner=owner)
         if self._datapath == "netdev":
             yield from underlay.towards(peers, opt.tunnel, owner, 1 + int(net.id[:4], 16))
         yield OvsFlows(bridge=br, name="network", flows=tuple(_flows(net)), owner=owner)
@@ -132,8 +141,9 @@ class Ovs:
         yield link
         if self._datapath == "netdev":
             yield from underlay.ignore_packets(link)
-            yield Offload(dev=ep.ifname, ns=ep.ns, via=near, checksums=False, owner=owner)
         yield OvsPort(name=near, bridge=bridge_name(net), owner=owner)
+        if self._datapath == "netdev":
+            yield _offloads(ep, near, owner)
         yield OvsFlows(
             bridge=bridge_name(net),
             name=ep.id,
@@ -189,6 +199,12 @@ def _ipv4(ep: Endpoint) -> Iterator[IPv4Address]:
 def _peers(net: Network) -> tuple[IPv4Address, ...]:
     """The peers that the user named, or those that the cluster reports."""
     return net.peers if net.shared else options_of(net).peers
+
+
+def _offloads(ep: Endpoint, near: str, owner: str) -> PortOffload:
+    return PortOffload(
+        dev=ep.ifname, ns=ep.ns, via=near, port=near, tunnels=ep.administered, owner=owner
+    )
 
 
 def _container(net: Network, ep: Endpoint, port: str, mac: str) -> Iterator[str]:

@@ -41,7 +41,7 @@ from runtime.lifecycle.supervisor import Supervisor
 from runtime.lifecycle.volumes import ContainerVolumes
 from runtime.lifecycle.waiters import Waiters
 from runtime.network.container_files import EtcFiles
-from runtime.network.interface_admins import administered
+from runtime.network.interface_admins import administered, administers
 from runtime.network.link_resolver import LinkResolver
 from runtime.network.sandbox import ContainerNetwork
 from runtime.oci.reaper import Reaper
@@ -97,6 +97,7 @@ def build_container_services(
     store = ContainerStore(database)
     networks.named = partial(_name, store)
     networks.links.scopes.administered = partial(administered, store)
+    networks.links.scopes.desired_state.administered = partial(administers, store)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     images = ImageStore(paths.images, database, partial(_users, store), boot_id)
     images.events.tell = partial(events.emit, "image")

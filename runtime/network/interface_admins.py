@@ -17,6 +17,12 @@ def administered(store: ContainerStore) -> set[str]:
     return {at.id for c in admins if (at := home(c, store.find)) is not None}
 
 
+def administers(store: ContainerStore, id: str) -> bool:
+    """Whether the container with this id may, not asking for others in its namespace."""
+    c = store.get(id)
+    return c is not None and may_administer(c)
+
+
 def may_administer(c: Container) -> bool:
     host = c.host_config
     if not host.privileged and not host.cap_add:

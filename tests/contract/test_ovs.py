@@ -21,7 +21,7 @@ from netkit.kernel.host import Host
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.lab.openvswitch import OpenVSwitch
 from netkit.model import HOST, Addr, Link, Netns, Peer, Resource, State, changed, state
-from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, TunnelRoute
+from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, PortOffload, TunnelRoute
 from netkit.reconcile.converge import Change, Kernel, converge, ownership
 from netkit.reconcile.plan import Op, Plan
 from netkit.testing.kernel import NETNS, FakeKernel
@@ -55,8 +55,9 @@ class World:
         return [
             Netns(path=ns, owner=owner),
             near,
-            Offload(dev="eth0", ns=ns, via="v1", checksums=False, owner=owner),
+            Offload(dev="v1", checksums=False, owner=owner),
             OvsPort(name="v1", bridge="nko0", owner=owner),
+            PortOffload(dev="eth0", ns=ns, via="v1", port="v1", owner=owner),
             flows("one", "in_port=v1,ip,nw_src=10.7.0.2,actions=NORMAL"),
         ]
 

@@ -126,7 +126,8 @@ def run(*argv: str, at: str = "") -> str:
 
 
 @contextmanager
-def hosts(count: int, folder: Path) -> Iterator[list[OvsHost]]:
+def hosts(count: int, folder: Path, *, programs: str = "") -> Iterator[list[OvsHost]]:
+    """`programs`: a folder with those of another Open vSwitch."""
     tag = f"nk-{secrets.token_hex(3)}"
     wire = f"/run/netns/{tag}w"
     out: list[OvsHost] = []
@@ -135,7 +136,7 @@ def hosts(count: int, folder: Path) -> Iterator[list[OvsHost]]:
         run("ip", "link", "add", "wire", "type", "bridge", at=wire)
         run("ip", "link", "set", "wire", "up", at=wire)
         for n in range(1, count + 1):
-            out.append(_host(f"{tag}h{n}", n, wire, folder))
+            out.append(_host(f"{tag}h{n}", n, wire, folder, programs))
         yield out
     finally:
         for h in out:
@@ -151,7 +152,7 @@ def hosts(count: int, folder: Path) -> Iterator[list[OvsHost]]:
         netns.remove(wire)
 
 
-def _host(name: str, n: int, wire: str, folder: Path) -> OvsHost:
+def _host(name: str, n: int, wire: str, folder: Path, programs: str) -> OvsHost:
     home = f"/run/netns/{name}"
     netns.create(home)
     far = ("type", "veth", "peer", "name", "eth0", "netns", home)
@@ -159,7 +160,7 @@ def _host(name: str, n: int, wire: str, folder: Path) -> OvsHost:
     run("ip", "link", "set", f"u{n}", "master", "wire", "up", at=wire)
     run("ip", "addr", "add", f"10.9.0.{n}/24", "dev", "eth0", at=home)
     run("ip", "link", "set", "eth0", "up", at=home)
-    vswitch = OpenVSwitch(home, Path(tempfile.mkdtemp(prefix="nk.", dir="/tmp")))
+    vswitch = OpenVSwitch(home, Path(tempfile.mkdtemp(prefix="nk.", dir="/tmp")), programs=programs)
     vswitch.start()
     database = Ovsdb(vswitch.remote)
     kernel = Kernel(home, namespaces=f"/run/{name}", variant="nft", ovs=database)

@@ -24,7 +24,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "Port": ("name", "interfaces", "tag", "protected", "external_ids"),
     "Interface": (
         *("name", "type", "options", "mtu_request", "bfd", "external_ids"),
-        *("ofport", "error", "bfd_status"),
+        *("ofport", "error", "status", "bfd_status"),
     ),
 }
 

@@ -16,9 +16,13 @@ from netkit.kernel.ovs import openflow
 
 NAME = "ovs-vswitchd"
 USERSPACE = "netdev@ovs-netdev"  # the datapath of all bridges with datapath_type=netdev
+# The first versions whose userspace datapath is known to do TSO right, and to do so where what it
+# reads has tunnels inside.
+SEGMENTS_SINCE, SEGMENTS_TUNNELLED_SINCE = (3, 5), (4, 0)
 PATIENCE = 5.0  # seconds for an answer
 LONGEST = 1 << 26  # bytes of a reply; ofproto/trace of a large table has some hundred thousand
 GREETING = 1.0  # seconds for one in OpenFlow
+_RELEASE = re.compile(r"\(Open vSwitch\) (\d+)\.(\d+)")
 _RULES = re.compile(r"\brules:(\d+)")
 
 
@@ -53,6 +57,12 @@ class Vswitchd:
             if found := _RULES.search(self.ask("memory/show")):
                 return int(found[1])
         return -1
+
+    def release(self) -> tuple[int, int]:
+        """Its version, as (3, 5); (0, 0) if there is no answer."""
+        with suppress(KernelError):
+            return release_in(self.ask("version"))
+        return 0, 0
 
     def detach(self, port: str) -> None:
         """Take a port out of the userspace datapath, not out of its bridge.
@@ -100,6 +110,12 @@ class Vswitchd:
         rest = [p for p in self._folder.glob("*.ctl") if p not in first]
         rest = [p for p in rest if not p.name.startswith("ovsdb-server")]
         yield from sorted(rest, key=lambda p: (not p.name.startswith(NAME), p.name))
+
+
+def release_in(text: str) -> tuple[int, int]:
+    """The version in what a program of Open vSwitch prints of itself; (0, 0) if there is none."""
+    found = _RELEASE.search(text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _is_vswitchd(path: Path) -> bool:

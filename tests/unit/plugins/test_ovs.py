@@ -20,6 +20,7 @@ from netkit.model.openvswitch import (
     OvsBridge,
     OvsFlows,
     OvsPort,
+    PortOffload,
     TunnelRoute,
     ports_in,
 )
@@ -148,7 +149,8 @@ def test_the_kernels_datapath_needs_no_way_around_and_no_offload_switched_off() 
     driver = Ovs().configure_for(HostFacts(openvswitch=True))
     net = network(peers=PEERS)
     everything = [*driver.network(net), *driver.endpoint(net, endpoint()), *driver.setup("x")]
-    assert of(TunnelRoute, everything) == of(Rule, everything) == of(Offload, everything) == []
+    for kind in (TunnelRoute, Rule, Offload, PortOffload):
+        assert of(kind, everything) == []
     assert {b.datapath for b in of(OvsBridge, everything)} == {"system"}
 
 
@@ -162,6 +164,24 @@ def test_tunnels_in_user_space_are_translated_at_the_host() -> None:
     assert {(r.table, r.args[1]) for r in of(Rule, found)} == {
         (table, f"{p}/32") for table in ("nat", "raw") for p in PEERS.split(",")
     }
+
+
+def test_a_container_leaves_to_the_switch_what_that_can_do_at_its_port() -> None:
+    net = network()
+    for administered in (False, True):
+        made = list(Ovs("netdev").endpoint(net, replace(endpoint(), administered=administered)))
+        (offload,), (link,) = of(PortOffload, made), of(Link, made)
+        assert (offload.dev, offload.port) == ("eth0", link.name)
+        assert offload.tunnels == administered
+        assert ("ovsport", link.name) in offload.needs
+
+
+def test_the_host_leaves_to_the_switch_what_that_can_do_where_it_routes() -> None:
+    routed = network(mode="routed", routes="192.168.2.0/24=10.0.0.9")
+    (offload,) = of(PortOffload, Ovs("netdev").network(routed))
+    assert offload.dev == offload.port
+    assert ("ovsbridge", offload.port) in offload.needs
+    assert of(PortOffload, Ovs("netdev").network(network(peers=PEERS))) == []
 
 
 def test_flows_speak_of_ports_that_the_network_has() -> None:

@@ -274,6 +274,18 @@ def test_hosts_without_a_server_are_given_the_addresses_of_the_servers(
     assert clustering.flags(lab, h2) == (f"--cluster=ovsdb:{kind}:10.0.0.1:6640",)
 
 
+@pytest.mark.parametrize(
+    ("ovs", "has", "segments"),
+    [("true", True, True), ("{}", True, True), ("{tso: false}", True, False),
+     ("false", False, True)],
+)  # fmt: skip
+def test_a_hosts_open_vswitch_segments_tcp_unless_it_is_not_to(
+    ovs: str, has: bool, segments: bool
+) -> None:
+    (host,) = parsed(f"hosts: {{h1: {{ovs: {ovs}}}}}", "one").hosts
+    assert (host.ovs, host.ovs_tso) == (has, segments)
+
+
 def test_the_words_of_weave_launch_have_addresses_for_hosts() -> None:
     lab = parsed(
         "underlay: {left: {}, right: {}}\nhosts:\n"

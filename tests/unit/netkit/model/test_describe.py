@@ -33,7 +33,7 @@ from netkit.model import (
 )  # fmt: skip
 from netkit.model.ipset import IpSet
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
-from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, TunnelRoute
+from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, PortOffload, TunnelRoute
 from netkit.model.uplink import EnslavedNic
 from netkit.reconcile.converge import Change, converge
 from netkit.reconcile.plan import Op, diff
@@ -79,6 +79,7 @@ SAMPLES: tuple[tuple[Resource, str], ...] = (
     (TunnelRoute(dst=NET, bridge="nko1", gateway=IP),
      "Open vSwitch route to 10.0.0.0/24 via 10.0.0.1 on nko1"),
     (Offload(dev="eth0", checksums=False), "checksum offload off of eth0"),
+    (PortOffload(dev="eth0", port="nkv1"), "offloads of eth0 as Open vSwitch has them at nkv1"),
     (EnslavedNic(dev="eth0", bridge="br-eth0"), "port eth0 of bridge br-eth0"),
 )  # fmt: skip
 
