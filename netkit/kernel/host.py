@@ -13,7 +13,7 @@ from netkit.kernel.iptables import ipset
 from netkit.kernel.iptables.rules import Rules
 from netkit.kernel.iptables.tools import Tools, Variant
 from netkit.kernel.namespaces import Namespaces
-from netkit.kernel.netlink import apply, bpf_redirect
+from netkit.kernel.netlink import apply, bpf_redirect, vxlan
 from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.nftables import tables
 from netkit.kernel.ovs.flows import Flows
@@ -66,8 +66,9 @@ class Host:
         self._port_maps = port_maps
         self._rules = Rules(home, variant, chains, owner, territory=territory, standby=standby)
         ovs = ovs or Ovsdb()
-        self.switches = Switches(ovs, vswitchd := Vswitchd(ovs.folder))
-        self.vswitchd, self._flows = vswitchd, Flows(ovs)
+        self.vswitchd = Vswitchd(ovs.folder)
+        self.switches = Switches(ovs, self.vswitchd)
+        self._flows = Flows(ovs)
         self._tables = tables.Tables(home)
         self._uplinks = Uplinks(home, Desk(Path(handovers)))
         self._registry = Registry(
@@ -77,26 +78,27 @@ class Host:
                 self._tables.adapter(),
                 ipset.ADAPTER,
                 sysctl.ADAPTER,
-                self._open_vswitch(),
-                self._flows.adapter(),
-                Routes(vswitchd).adapter(),
-                PortOffloads(ovs, vswitchd).adapter(),
+                *self._open_vswitch(ovs),
                 ethtool.ADAPTER,
                 bpf_redirect.ADAPTER,
                 self._uplinks.adapter(),
                 apply.ADAPTER,
+                vxlan.ADAPTER,
             )
         )
 
-    def _open_vswitch(self) -> Adapter:
-        """Return the adapter of bridges and ports; its full scan finds their flows as well."""
-        return Adapter(
+    def _open_vswitch(self, ovs: Ovsdb) -> Iterable[Adapter]:
+        """The first is that of bridges and ports; its full scan finds their flows as well."""
+        yield Adapter(
             types=(OvsBridge, OvsPort),
             kinds=frozenset({"ovsbridge", "ovsport"}),
             observe=self.switches.observe,
             apply=self.switches.apply,
             owned=self._switched_if_it_answers,
         )
+        yield self._flows.adapter()
+        yield Routes(self.vswitchd).adapter()
+        yield PortOffloads(ovs, self.vswitchd).adapter()
 
     @property
     def variant(self) -> Variant:

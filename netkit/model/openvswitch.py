@@ -5,6 +5,7 @@
     OvsFlows   what a switch does with packets: some flows that come and go together
     TunnelRoute  where the userspace datapath sends tunnelled packets; lost when OVS restarts
     Offload    whether an interface may leave checksums to hardware
+    SegmentedPort  a port that needs an ovs-vswitchd which segments TCP
     PortOffload  whether it leaves to ovs-vswitchd what that can do, and nothing else
 
 Bridges and ports carry their owner in external_ids:netkit.  Flows carry a cookie (see `cookie`)
@@ -246,3 +247,29 @@ class PortOffload(Resource):
         port = ("ovsbridge" if self.port == self.dev else "ovsport", self.port)
         link: tuple[Key, ...] = (("link", HOST, self.via),) if self.via else ()
         return (port, *link, *self.depends_on)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentedPort(Resource):
+    """A port of a device that takes and gives TCP segments larger than a packet.
+
+    An ovs-vswitchd that does not segment TCP drops those it is given.  Making one where it does not
+    is refused, with what to do: ovs-vswitchd is its administrator's.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"segmenting"})
+    global_setting: ClassVar[bool] = True
+    order: ClassVar[int] = 5
+    port: str
+    segmenting: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("segmentedport", self.port)
+
+    def describe(self) -> str:
+        return f"TCP segmentation by Open vSwitch at port {self.port}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("ovsport", self.port), *self.depends_on)

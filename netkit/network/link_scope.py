@@ -20,6 +20,7 @@ from netkit.model import (
 )
 from netkit.model.openvswitch import Offload, PortOffload
 from netkit.model.uplink import EnslavedNic
+from netkit.model.vxlan import VxlanFdb
 from netkit.network.desired import DesiredState
 from netkit.network.deviation import Wanted, explicit
 from netkit.network.endpoint import AttachedEndpoint
@@ -31,7 +32,7 @@ from netkit.network.unreadable_rows import GLOBAL_OWNER, SHORT
 from netkit.spec import EndpointRecord
 
 WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, EnslavedNic, Sysctl, Offload,
-         PortOffload)  # fmt: skip
+         PortOffload, VxlanFdb)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -36,7 +36,15 @@ from netkit.model import (
 )
 from netkit.model.ipset import IpSet
 from netkit.model.nftables import NftChain, NftRule, NftSet, NftTable
-from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, PortOffload, TunnelRoute
+from netkit.model.openvswitch import (
+    Offload,
+    OvsBridge,
+    OvsPort,
+    PortOffload,
+    SegmentedPort,
+    TunnelRoute,
+)
+from netkit.model.vxlan import VxlanFdb
 from netkit.reconcile.converge import Change, converge, fill_unobservable, ownership
 from netkit.reconcile.plan import Op, Plan, diff
 from netkit.testing import switches
@@ -145,7 +153,7 @@ class FakeKernel:
                     filtered=bool(r.filtered) if r.kind == "bridge" else None,
                     snooping=r.snooping is not False if r.kind == "bridge" else None,
                 )
-            case Fdb() | BridgeRedirect():
+            case Fdb() | VxlanFdb() | BridgeRedirect():
                 link = self.things.get(("link", r.ns, r.dev))
                 return replace(r, owner=link.owner if link else None, depends_on=())
             case Addr() | Route() | Neigh():
@@ -168,7 +176,9 @@ class FakeKernel:
 
     def _remove(self, r: Resource) -> None:
         match r:
-            case Sysctl() | Offload() | PortOffload() | TunnelRoute() | ConnectedRoute():
+            case Sysctl() | Offload() | PortOffload() | SegmentedPort() | TunnelRoute() | (
+                ConnectedRoute()
+            ):
                 return
             case OvsBridge() | OvsPort():
                 switches.remove(self.things, r, self._forget)

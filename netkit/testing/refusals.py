@@ -24,6 +24,7 @@ from netkit.model import (
 from netkit.model.ipset import IpSet
 from netkit.model.openvswitch import Offload, OvsFlows, OvsPort, PortOffload, TunnelRoute
 from netkit.model.uplink import EnslavedNic
+from netkit.model.vxlan import VxlanFdb
 from netkit.testing import switches
 from netkit.testing.firewall import BUILTIN, TARGETS
 
@@ -67,7 +68,7 @@ class Refusals:
             case IpSet():
                 if any(n.prefixlen == 0 for n in r.members):
                     raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
-            case Offload() | PortOffload():
+            case Offload() | PortOffload() | VxlanFdb():
                 self.must_be_there(r.ns, r.dev, r)
             case OvsPort() | TunnelRoute() | OvsFlows():
                 switches.must_fit(self.things, r, r.bridge)

@@ -34,7 +34,7 @@ from netkit.model.openvswitch import (
     OvsPort,
     PortOffload,
 )
-from plugins.ovs import flows, underlay
+from plugins.ovs import device, flows, underlay
 from plugins.ovs.access import enforced
 from plugins.ovs.options import KNOWN, Options, parse
 
@@ -59,6 +59,11 @@ class Ovs:
 
     def policy(self, net: Network) -> TrafficPolicy:
         # Here and not in `parse`, which has the options only: subnets may be chosen after it.
+        if options_of(net).device == "kernel" and self._datapath == "system":
+            raise InvalidSpec(
+                "option vxlan-device=kernel is for the userspace datapath: here tunnels are the "
+                "kernel's already"
+            )
         for subnet, peer in options_of(net).routes:
             for own in _subnets(net):
                 if subnet.overlaps(own):
@@ -70,6 +75,8 @@ class Ovs:
     def claims(self, net: Network) -> Iterable[str]:
         """Claim the tunnels: Open vSwitch takes one of a kind, far end and key."""
         opt = options_of(net)
+        if opt.device == "kernel":
+            return (f"VXLAN device with key {key_of(net)}",)
         if net.shared:
             return (f"{opt.tunnel} key {key_of(net)}",)
         return (f"{opt.tunnel} tunnel to {p} with key {key_of(net)}" for p in opt.peers)
@@ -108,15 +115,18 @@ class Ovs:
         for address in addresses:
             yield Addr(dev=br, address=address, owner=owner, depends_on=(bridge.key,))
         peers = _peers(net)
-        for peer in peers:
-            yield _tunnel(net, peer)
+        if (by_kernel := _device(net)) is not None:
+            yield from by_kernel.resources()
+            yield from by_kernel.known((e.mac, e.peer) for e in net.remote_endpoints)
+        else:
+            yield from (_tunnel(net, peer) for peer in peers)
         if opt.mode == "routed":
             after = tuple(("addr", HOST, br, str(a)) for a in addresses)
             yield from _routes(net, (bridge.key, *after))
             if self._datapath == "netdev":
                 yield PortOffload(dev=br, port=br, owner=owner)
-        if self._datapath == "netdev":
-            yield from underlay.towards(peers, opt.tunnel, owner, 1 + int(net.id[:4], 16))
+        if self._datapath == "netdev" and by_kernel is None:
+            yield from underlay.towards(peers, opt.tunnel, owner, _rank(net))
         yield OvsFlows(bridge=br, name="network", flows=tuple(_flows(net)), owner=owner)
         # A group of flows for each peer: a container that starts there replaces that group alone.
         for peer in net.peers:
@@ -171,7 +181,12 @@ def bridge_name(net: Network) -> str:
 
 
 def tunnel_name(net: Network, peer: IPv4Address) -> str:
-    """The peer in hexadecimal, then the network's id: a name has 15 characters at most."""
+    """The peer in hexadecimal, then the network's id: a name has 15 characters at most.
+
+    Where the kernel's VXLAN device makes tunnels it is the port of all peers.
+    """
+    if options_of(net).device == "kernel":
+        return device.name_of(net.id)
     return f"{options_of(net).tunnel[0]}{int(peer):08x}{net.id[:6]}"
 
 
@@ -221,6 +236,28 @@ def _known(net: Network, peer: IPv4Address) -> Iterator[str]:
             yield from flows.known(port, other.mac, other.address)
 
 
+def _device(net: Network) -> device.Device | None:
+    """None where Open vSwitch makes the tunnels, or there are none."""
+    opt, peers = options_of(net), _peers(net)
+    if opt.device != "kernel" or not peers:
+        return None
+    return device.Device(
+        name=device.name_of(net.id),
+        bridge=bridge_name(net),
+        key=key_of(net),
+        mtu=opt.mtu,
+        peers=peers,
+        learning=not net.shared,
+        owner=net.owner,
+        rank=_rank(net),
+    )
+
+
+def _rank(net: Network) -> int:
+    """Of rules that distinguish networks with the same peers."""
+    return 1 + int(net.id[:4], 16)
+
+
 def _tunnel(net: Network, peer: IPv4Address) -> OvsPort:
     opt = options_of(net)
     options = {"remote_ip": str(peer), "key": str(key_of(net))}
@@ -242,8 +279,8 @@ def _flows(net: Network) -> Iterator[str]:
     opt = options_of(net)
     yield from flows.base(gateway_mac(net))
     gateways = tuple(s.gateway for s in net.subnets if isinstance(s.gateway, IPv4Address))
-    for peer in _peers(net):
-        port = tunnel_name(net, peer)
+    ports = {tunnel_name(net, peer): peer for peer in _peers(net)}  # one, if it is a device
+    for port, peer in ports.items():
         if opt.mode == "routed":
             theirs = tuple(subnet for subnet, at in opt.routes if at == peer)
             yield from flows.routed(port, key_of(net), _subnets(net)[:1], theirs)

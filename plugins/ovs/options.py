@@ -12,6 +12,7 @@ from plugins.options import default, flag, ipv4, link_name, number
 
 DOCKER_MTU = "com.docker.network.driver.mtu"
 MODES = ("l2", "routed")
+DEVICES = ("ovs", "kernel")
 UNDERLAY_MTU = 1500  # bytes; `-o mtu` where the underlay carries more or less
 # Outer IPv4 20 and inner Ethernet 14, and between them GRE with key 8, or UDP 8 and 8 of header.
 OVERHEAD = {"gre": 42, "vxlan": 50, "geneve": 50}  # bytes
@@ -30,6 +31,7 @@ class Options:
     routes: tuple[tuple[IPv4Network, IPv4Address], ...] = ()  # sorted: subnet, peer that has it
     bridge: str | None = None
     bfd: bool = True
+    device: str = DEVICES[0]  # which makes VXLAN tunnels
 
 
 UNSET = Options()
@@ -43,6 +45,8 @@ KNOWN = {
     "mode": f"{' or '.join(MODES)} {default(UNSET.mode)}",
     "routes": f"in mode routed: SUBNET=PEER,SUBNET=PEER {default(UNSET.routes)}",
     "bridge": "Open vSwitch bridge of the administrator's to use (default one of our own)",
+    "vxlan-device": "ovs, or kernel: faster, where ovs-vswitchd segments TCP "
+                    f"{default(UNSET.device)}",
     "bfd": f"notice peers that are down {default(UNSET.bfd)}",
     DOCKER_MTU: "the same as mtu",
 }  # fmt: skip
@@ -62,6 +66,7 @@ def parse(options: Mapping[str, str]) -> Options:
     if local in peers:
         raise InvalidSpec(f"option local: {local} is among the peers, which are other hosts")
     _apart([subnet for subnet, _ in routes])
+    device = _device(options, tunnel, mode)
     mtu_key = DOCKER_MTU if DOCKER_MTU in options else "mtu"
     return Options(
         peers=tuple(sorted(peers)),
@@ -72,8 +77,23 @@ def parse(options: Mapping[str, str]) -> Options:
         mode=mode,
         routes=routes,
         bridge=link_name(options["bridge"], "bridge") if options.get("bridge") else None,
-        bfd=flag(options, "bfd", UNSET.bfd),
+        bfd=flag(options, "bfd", UNSET.bfd) and device == UNSET.device,
+        device=device,
     )
+
+
+def _device(options: Mapping[str, str], tunnel: str, mode: str) -> str:
+    device = _one_of(options, "vxlan-device", DEVICES)
+    if device == UNSET.device:
+        return device
+    if tunnel != "vxlan" or mode != "l2":
+        raise InvalidSpec("option vxlan-device=kernel is for tunnel=vxlan in mode l2")
+    for key in ("local", "bridge"):
+        if options.get(key):
+            raise InvalidSpec(f"option {key} is not for vxlan-device=kernel")
+    if flag(options, "bfd", False):
+        raise InvalidSpec("option bfd: a VXLAN device of the kernel's does not probe its peers")
+    return device
 
 
 def _list(options: Mapping[str, str], key: str) -> list[str]:

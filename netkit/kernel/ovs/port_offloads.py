@@ -31,7 +31,7 @@ from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.vswitchd import SEGMENTS_SINCE, SEGMENTS_TUNNELLED_SINCE, Vswitchd
 from netkit.kernel.session import Session
 from netkit.model import Key, Resource
-from netkit.model.openvswitch import ANY_PACKETS, PortOffload
+from netkit.model.openvswitch import ANY_PACKETS, PortOffload, SegmentedPort
 from netkit.reconcile.plan import Op
 
 SEGMENTS = "tx_tcp_seg_offload"  # key in Interface.status
@@ -40,7 +40,13 @@ CHECKSUMS = "tx-checksum-"
 # Those of TCP and UDP; drivers have the first, or the two others.
 SUMS = frozenset({f"{CHECKSUMS}ip-generic", f"{CHECKSUMS}ipv4", f"{CHECKSUMS}ipv6"})
 
+NOT_SEGMENTING = (
+    "port {} of a VXLAN device needs an ovs-vswitchd that segments TCP (3.5 or later, started with "
+    "other_config:userspace-tso-enable=true): use vxlan-device=ovs"
+)
+
 Features = Mapping[str, bool]
+Segmented = PortOffload | SegmentedPort
 
 
 class PortOffloads:
@@ -50,8 +56,8 @@ class PortOffloads:
 
     def adapter(self) -> Adapter:
         return Adapter(
-            types=(PortOffload,),
-            kinds=frozenset({"portoffload"}),
+            types=(PortOffload, SegmentedPort),
+            kinds=frozenset({"portoffload", "segmentedport"}),
             observe=self.observe,
             apply=self.apply,
             placed=True,
@@ -60,11 +66,14 @@ class PortOffloads:
     def observe(self, session: Session, keys: Collection[Key]) -> dict[Key, Resource]:
         """Where Open vSwitch does not answer, nothing is known to differ."""
         wanted = [_named(k) for k in sorted(keys) if k[0] == "portoffload"]
+        ports = [SegmentedPort(port=k[1]) for k in sorted(keys) if k[0] == "segmentedport"]
         try:
-            segmenting = self._segmenting(wanted, patience=0.0)
+            segmenting = self._segmenting([*wanted, *ports], patience=0.0)
         except KernelError:
             segmenting = None
-        out: dict[Key, Resource] = {}
+        out: dict[Key, Resource] = {
+            r.key: replace(r, segmenting=segmenting is None or r.key in segmenting) for r in ports
+        }
         for r in wanted:
             if not session.exists(r.ns):
                 continue
@@ -80,10 +89,12 @@ class PortOffloads:
 
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
         """Set in order; deleting one does nothing."""
-        wanted = [op.after for op in ops if isinstance(op.after, PortOffload)]
+        wanted = [op.after for op in ops if isinstance(op.after, PortOffload | SegmentedPort)]
         segmenting = self._segmenting(wanted)
         for done, op in enumerate(ops):
             r = op.after
+            if isinstance(r, SegmentedPort) and r.segmenting and r.key not in segmenting:
+                raise KernelError(NOT_SEGMENTING.format(r.port), done=done)
             if not isinstance(r, PortOffload) or not r.matched:
                 continue
             try:
@@ -94,10 +105,10 @@ class PortOffloads:
                 raise KernelError(f"{op} failed: {e.strerror}", errno=e.errno, done=done) from e
 
     def _segmenting(
-        self, wanted: Sequence[PortOffload], patience: float | None = None
+        self, wanted: Sequence[Segmented], patience: float | None = None
     ) -> frozenset[Key]:
         """Those at whose port ovs-vswitchd segments TCP, and is known to do it right."""
-        names = {r.port for r in wanted if not _is_local(r)}
+        names = {r.port for r in wanted}
 
         def read(idl: Copy) -> frozenset[str]:
             found = (i for i in rows(idl, "Interface") if i.name in names)
@@ -109,7 +120,7 @@ class PortOffloads:
             r.key
             for r in wanted
             if r.port in found
-            and release >= (SEGMENTS_TUNNELLED_SINCE if r.tunnels else SEGMENTS_SINCE)
+            and release >= (SEGMENTS_TUNNELLED_SINCE if _has_tunnels(r) else SEGMENTS_SINCE)
         )
 
     def _due(
@@ -126,6 +137,10 @@ class PortOffloads:
 def _named(key: Key) -> PortOffload:
     _, ns, dev, port, packets = key
     return PortOffload(dev=dev, ns=ns, port=port, tunnels=packets == ANY_PACKETS)
+
+
+def _has_tunnels(r: Segmented) -> bool:
+    return isinstance(r, PortOffload) and r.tunnels
 
 
 def _is_local(r: PortOffload) -> bool:

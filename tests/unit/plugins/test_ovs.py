@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from netkit.driver import Endpoint, HostFacts, Network, Subnet
+from netkit.driver import Endpoint, HostFacts, Network, RemoteEndpoint, Subnet
 from netkit.errors import InvalidSpec, KernelError
 from netkit.kernel.ovs.switches import Switches
 from netkit.model import Link, Netns, Resource, Rule, state
@@ -21,9 +21,11 @@ from netkit.model.openvswitch import (
     OvsFlows,
     OvsPort,
     PortOffload,
+    SegmentedPort,
     TunnelRoute,
     ports_in,
 )
+from netkit.model.vxlan import ALL, VxlanFdb
 from netkit.reconcile.converge import Change, converge, ownership
 from netkit.reconcile.plan import Op
 from netkit.testing.kernel import NETNS, FakeKernel
@@ -164,6 +166,71 @@ def test_tunnels_in_user_space_are_translated_at_the_host() -> None:
     assert {(r.table, r.args[1]) for r in of(Rule, found)} == {
         (table, f"{p}/32") for table in ("nat", "raw") for p in PEERS.split(",")
     }
+
+
+BY_KERNEL = {"tunnel": "vxlan", "vxlan-device": "kernel"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vxlan-device": "kernel"}, "tunnel=vxlan in mode l2"),
+        ({**BY_KERNEL, "mode": "routed"}, "tunnel=vxlan in mode l2"),
+        ({**BY_KERNEL, "local": "10.0.0.1"}, "option local"),
+        ({**BY_KERNEL, "bridge": "br0"}, "option bridge"),
+        ({**BY_KERNEL, "bfd": "true"}, "option bfd"),
+        ({**BY_KERNEL, "vxlan-device": "nic"}, "vxlan-device: use ovs, kernel"),
+    ],
+)
+def test_a_vxlan_device_of_the_kernels_is_refused_where_it_is_not_right(
+    options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        Ovs().parse(options)
+
+
+def test_a_vxlan_device_of_the_kernels_is_for_the_userspace_datapath() -> None:
+    with pytest.raises(InvalidSpec, match="userspace datapath"):
+        Ovs("system").policy(network(peers=PEERS, **BY_KERNEL))
+
+
+def test_a_vxlan_device_of_the_kernels_is_the_one_port_to_all_peers() -> None:
+    net = network(peers=PEERS, **BY_KERNEL)
+    found = list(Ovs("netdev").network(net))
+    (link,), (port,) = of(Link, found), of(OvsPort, found)
+    assert (link.kind, link.mtu, link.name) == ("vxlan", 1450, port.name)
+    assert ("id", str(key_of(net))) in (link.options or ())
+    assert port.protected
+    assert not port.kind
+    assert {(f.mac, str(f.peer)) for f in of(VxlanFdb, found)} == {
+        (ALL, p) for p in PEERS.split(",")
+    }
+    assert of(TunnelRoute, found) == []
+    assert [p.port for p in of(SegmentedPort, found)] == [port.name]
+
+
+def test_packets_of_the_key_that_are_of_no_peer_are_dropped() -> None:
+    rules = of(Rule, Ovs("netdev").network(network(peers=PEERS, **BY_KERNEL)))
+    *accept, drop = sorted(rules, key=lambda r: r.rank)
+    assert {r.args[1] for r in accept} == {f"{p}/32" for p in PEERS.split(",")}
+    assert drop.args[-1] == "DROP"
+    assert "-s" not in drop.args
+
+
+def test_where_hosts_share_state_the_device_has_an_entry_for_each_container() -> None:
+    peer = IPv4Address("192.168.59.104")
+    there = RemoteEndpoint(peer=peer, mac="02:00:00:00:00:07", address=IPv4Address("192.168.1.77"))
+    net = replace(
+        network(**BY_KERNEL), shared=True, peers=(peer,), remote_endpoints=(there,)
+    )  # fmt: skip
+    found = list(Ovs("netdev").network(net))
+    (link,) = of(Link, found)
+    assert ("learning", "off") in (link.options or ())
+    assert {(f.mac, f.peer) for f in of(VxlanFdb, found)} == {(ALL, peer), (there.mac, peer)}
+
+
+def test_a_network_without_peers_has_no_device() -> None:
+    assert of(Link, Ovs("netdev").network(network(**BY_KERNEL))) == []
 
 
 def test_a_container_leaves_to_the_switch_what_that_can_do_at_its_port() -> None:

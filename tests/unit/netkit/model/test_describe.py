@@ -33,8 +33,17 @@ from netkit.model import (
 )  # fmt: skip
 from netkit.model.ipset import IpSet
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
-from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, PortOffload, TunnelRoute
+from netkit.model.openvswitch import (
+    Offload,
+    OvsBridge,
+    OvsFlows,
+    OvsPort,
+    PortOffload,
+    SegmentedPort,
+    TunnelRoute,
+)
 from netkit.model.uplink import EnslavedNic
+from netkit.model.vxlan import VxlanFdb
 from netkit.reconcile.converge import Change, converge
 from netkit.reconcile.plan import Op, diff
 from netkit.testing.kernel import FakeKernel
@@ -80,6 +89,9 @@ SAMPLES: tuple[tuple[Resource, str], ...] = (
      "Open vSwitch route to 10.0.0.0/24 via 10.0.0.1 on nko1"),
     (Offload(dev="eth0", checksums=False), "checksum offload off of eth0"),
     (PortOffload(dev="eth0", port="nkv1"), "offloads of eth0 as Open vSwitch has them at nkv1"),
+    (SegmentedPort(port="nkvx1"), "TCP segmentation by Open vSwitch at port nkvx1"),
+    (VxlanFdb(dev="nkvx1", mac="02:00:00:00:00:01", peer=IP),
+     "MAC address 02:00:00:00:00:01 to 10.0.0.1 by nkvx1"),
     (EnslavedNic(dev="eth0", bridge="br-eth0"), "port eth0 of bridge br-eth0"),
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ import pytest
 from netkit.errors import KernelError
 from netkit.kernel import ethtool
 from netkit.kernel.ovs.port_offloads import PortOffloads
-from netkit.model.openvswitch import PortOffload
+from netkit.model.openvswitch import PortOffload, SegmentedPort
 from netkit.reconcile.plan import Op
 
 VETH = {
@@ -142,6 +142,17 @@ def test_of_a_local_port_only_what_an_old_version_set_is_switched_off(world: Wor
     world.make(ROUTED)
     assert "tx-checksum-ip-generic" not in world.on
     assert world.matched(ROUTED)
+
+
+def test_a_port_that_gives_segments_is_refused_where_they_would_be_dropped(world: World) -> None:
+    port = SegmentedPort(port="nkv1")
+    world.adapter.apply(SESSION, [Op(None, port)])
+    world.status = {"tx_tcp_seg_offload": "false"}
+    (seen,) = world.adapter.observe(SESSION, [port.key]).values()
+    assert seen == SegmentedPort(port="nkv1", segmenting=False)
+    with pytest.raises(KernelError, match=r"nkv1.*userspace-tso-enable"):
+        world.adapter.apply(SESSION, [Op(seen, port)])
+    world.adapter.apply(SESSION, [Op(port, seen)])  # an undo
 
 
 def test_without_an_answer_of_open_vswitch_nothing_differs(world: World) -> None:
