@@ -86,7 +86,8 @@ class Networks(Protocol):
     def endpoints(
         self, *, network: str | None = None, sandbox: str | None = None
     ) -> list[EndpointRecord]:
-        """Live endpoints of a network, or of a sandbox."""
+        """Live endpoints of a network, or of a sandbox, or of a container of another engine by
+        that engine's id of it."""
         ...
 
 

@@ -240,7 +240,12 @@ class Controller:
     def endpoints(
         self, *, network: str | None = None, sandbox: str | None = None
     ) -> list[EndpointRecord]:
-        return self._parts.records.of_sandbox(network=network, sandbox=sandbox, ready=True)
+        records = self._parts.records
+        found = records.of_sandbox(network=network, sandbox=sandbox, ready=True)
+        if sandbox and not found:
+            other = records.of_container(sandbox)
+            found = [r for r in other if network in {None, r.network}]
+        return found
 
     def sandbox(self, id: str) -> Sandbox | None:
         row = self._parts.records.sandbox(id)

@@ -30,11 +30,17 @@ class OtherEngines:
                 p.records.save_sandbox(msgspec.structs.replace(opened, sandbox=placed), READY)
 
     def identify(
-        self, sandbox_id: str, container: str, name: str, names: Mapping[str, Sequence[str]]
+        self,
+        sandbox_id: str,
+        container: str,
+        name: str,
+        names: Mapping[str, Sequence[str]],
+        ifname: str = "",
     ) -> None:
         """Store which container a sandbox is of, by the engine's id, and what it is called.
 
-        `names`: its DNS names by network id.  Access rules on the container hold from then on.
+        `names`: its DNS names by network id; `ifname`: of its interface, if known.  Access rules on
+        the container hold from then on.
         """
         p = self._p
         with self._s.locks.hold(sandbox_id):
@@ -45,7 +51,7 @@ class OtherEngines:
             with p.database.transaction():
                 p.records.save_sandbox(msgspec.structs.replace(row.opened, sandbox=placed), READY)
                 p.records.save(
-                    msgspec.structs.replace(r, container=container)
+                    msgspec.structs.replace(r, container=container, ifname=ifname or r.ifname)
                     for r in self._s.endpoints(sandbox_id)
                 )
             self._s.rename(sandbox_id, name, names)

@@ -34,6 +34,7 @@ from runtime.lifecycle.health import HealthChecks
 from runtime.lifecycle.recovery import Recovery
 from runtime.lifecycle.service import ContainerService
 from runtime.network.cluster import ClusterService
+from runtime.network.everyone import Everyone
 from runtime.network.firewall import FirewallService
 from runtime.network.known_networks import overlay_ports
 from runtime.network.networks import NetworksService
@@ -196,14 +197,14 @@ def _firewall(
     backend: Mapping[str, Any],
     checks: Callable[[], list[str]],
 ) -> FirewallService:
-    networks = below.networks
+    networks, everyone = below.networks, _everyone(below, above)
     return FirewallService(
         networks,
-        above.store,
+        everyone,
         events,
         policies=networks,
         backend=lambda: dict(backend),
-        namespace=above.namespace,
+        namespace=everyone.namespace,
         shown=br_netfilter.shown,
         elsewhere=networks.global_networks.remote_endpoints,
         host_of=networks.overlay_members.host_of,
@@ -219,11 +220,12 @@ def _trace(
     backend: Mapping[str, Any],
     weave: WeaveService,
 ) -> TraceService:
+    everyone = _everyone(below, above)
     return TraceService(
         below.networks,
-        above.store,
+        everyone,
         policies=below.networks,
-        namespace=above.namespace,
+        namespace=everyone.namespace,
         switches=below.host.switches,
         vswitchd=below.host.vswitchd,
         backend=lambda: dict(backend),
@@ -232,6 +234,10 @@ def _trace(
         host_of=below.networks.overlay_members.host_of,
         layouts=layouts(),
     )
+
+
+def _everyone(below: NetworkServices, above: ContainerServices) -> Everyone:
+    return Everyone(above.store, below.networks, above.namespace)
 
 
 def _identity(database: Database) -> str:

@@ -15,6 +15,7 @@ from netkit.frontends.libnetwork.following import Following
 from netkit.frontends.libnetwork.frontend import Frontend
 from netkit.frontends.libnetwork.plugin import IPAM
 from netkit.ipam.pools import DEFAULT_POOLS, parse_pool
+from netkit.kernel.netlink.observe import names_by_mac
 from netkit.store import Database
 from runtime.api.plugin import make_plugin_app
 from runtime.api.server.listen_address import TlsOptions, UnixAddress
@@ -51,6 +52,7 @@ def build_docker_services(
         token=lambda: secrets.token_hex(32),
         now=lambda: int(time.time()),
         changed=wake.set,
+        inside=names_by_mac,
     )
     if config.plugin_folder is None and not front.tables.networks():
         return None

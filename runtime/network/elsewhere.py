@@ -14,8 +14,8 @@ from netkit.diagnose.explain.grammar import LAN, Spot, address_of, spot
 from netkit.errors import InvalidSpec, NotFound
 from netkit.network.api import Networks
 from netkit.spec import EndpointRecord
-from runtime.container.store import ContainerStore
 from runtime.network.attached import attached
+from runtime.network.everyone import Containers
 
 SHOWN = 8  # containers in one message
 
@@ -25,7 +25,7 @@ class Elsewhere:
     these is the name of its host, "" if that is not known."""
 
     def __init__(
-        self, networks: Networks, store: ContainerStore,
+        self, networks: Networks, store: Containers,
         endpoints: Callable[[], list[EndpointRecord]],
         host_of: Callable[[EndpointRecord], str] = lambda _: "",
     ) -> None:  # fmt: skip

@@ -22,13 +22,13 @@ from netkit.spec import EndpointRecord
 from netkit.store import LeftOut
 from runtime.container.model import Container
 from runtime.container.ports import requested_ports
-from runtime.container.store import ContainerStore
 from runtime.events import Events
 from runtime.network import findings, rule_visibility
 from runtime.network.access_request import AccessRequest
 from runtime.network.attached import in_order
 from runtime.network.elsewhere import Elsewhere
 from runtime.network.enforcement import Holding
+from runtime.network.everyone import Containers, by_container
 from runtime.network.firewall_overview import Overview
 from runtime.network.known_networks import known_networks
 
@@ -41,7 +41,7 @@ class FirewallService:
     def __init__(
         self,
         networks: Networks,
-        store: ContainerStore,
+        store: Containers,
         events: Events,
         *,
         policies: Policies,
@@ -238,7 +238,7 @@ class FirewallService:
         return live.look(
             "",
             known_networks(self._networks),
-            in_order(self._networks.endpoints(), self._networks.all()),
+            in_order(by_container(self._networks.endpoints()), self._networks.all()),
             self._namespace,
             self._policies.rule_origins(),
             self._layouts,

@@ -13,8 +13,8 @@ from netkit.network.published_ports import reached_at
 from netkit.spec import EndpointRecord, NetworkRecord
 from runtime.container.links import of as links_of
 from runtime.container.model import Container
-from runtime.container.store import ContainerStore
 from runtime.network import foreign_rules, links
+from runtime.network.everyone import Containers
 
 
 class Overview:
@@ -23,7 +23,7 @@ class Overview:
     def __init__(
         self,
         networks: Networks,
-        store: ContainerStore,
+        store: Containers,
         facts: Facts,
         missing: Callable[[], list[Rule]] = list,
     ) -> None:

@@ -23,8 +23,8 @@ from netkit.network.remote import SCOPE_GLOBAL
 from netkit.overlay.verbs import Locate
 from netkit.spec import EndpointRecord, NetworkRecord
 from runtime.container.model import Container
-from runtime.container.store import ContainerStore
 from runtime.network.attached import attached
+from runtime.network.everyone import Containers, by_container
 from runtime.network.known_networks import known_networks
 
 
@@ -34,7 +34,7 @@ class TraceService:
     def __init__(
         self,
         networks: Networks,
-        store: ContainerStore,
+        store: Containers,
         *,
         policies: Policies,
         namespace: Callable[[str], str],
@@ -125,7 +125,7 @@ class TraceService:
 
     def _owner(self, address: IPv4Address) -> Place:
         shared = self._shared()
-        for e in self._networks.endpoints():
+        for e in by_container(self._networks.endpoints()):
             own = tuple(a for a in self._attached([e], shared) if a.address == str(address))
             if own:
                 local = self._local(shared)
@@ -158,7 +158,7 @@ class TraceService:
         return LiveObserver(
             "",
             [*known_networks(self._networks)],
-            self._networks.endpoints(),
+            by_container(self._networks.endpoints()),
             self._namespace,
             self._switches,
             self._vswitchd,

@@ -139,6 +139,31 @@ def test_repair_of_the_hosts_end(host: DockerHost) -> None:
     ping(host, two, one)
 
 
+def test_rules_and_traces_know_containers_by_name(host: DockerHost) -> None:
+    one, two = create(host), create(host)
+    web, shop = (host.docker.sleeper("--network", one) for _ in range(2))
+    host.docker.docker("network", "connect", two, web)
+    far = host.docker.sleeper("--network", two)
+    host.named(web, shop, far)
+    host.netkit.netkit("fw", "drop", "--src", shop, "--to", web)
+    assert host.docker.docker("exec", shop, "ping", "-c1", "-W1", web, check=False).returncode
+    why = host.netkit.netkit("fw", "explain", shop, web, "icmp", check=False).stdout
+    assert "DROPPED" in why, why
+    host.docker.docker("restart", "-t1", web)
+    host.wait("the rule", lambda: "in force" in host.netkit.netkit("fw", "ls").stdout)
+    assert host.docker.docker("exec", shop, "ping", "-c1", "-W1", web, check=False).returncode
+    host.netkit.netkit("fw", "rm", host.netkit.netkit("fw", "ls", "-q").stdout.strip())
+    ping(host, shop, web)
+    for source in (shop, far):
+        trace = host.netkit.netkit("net", "trace", source, web)
+        assert "DELIVERED" in trace.stdout.upper(), trace.stdout
+    assert web in host.netkit.netkit("fw", "show").stdout
+    shown = host.netkit.netkit("net", "inspect", host.networks()[0]["Name"]).stdout
+    assert '"Engine": "docker"' in shown
+    assert host.netkit.netkit("net", "check").returncode == 0
+    assert host.netkit.netkit("fw", "check").returncode == 0
+
+
 def test_after_a_kill_of_netkitd_all_goes_on(host: DockerHost) -> None:
     net = create(host)
     one, two = (host.docker.sleeper("--network", net) for _ in range(2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netkit.frontends.libnetwork.endpoints import ENGINE, DockerEndpoints
@@ -25,6 +25,7 @@ class Frontend:
     tables: Tables
     networks: Controller
     plugin: Plugin
+    inside: Callable[[str], Mapping[str, str]]
 
     def live(self) -> dict[str, Sandbox]:
         """Sandboxes of dockerd's endpoints, by id: they go on until dockerd removes them, or is
@@ -41,8 +42,11 @@ class Frontend:
         self, endpoint: DockerEndpoint, container: str, name: str, names: Sequence[str]
     ) -> None:
         """Store which container an endpoint is of, and its DNS names on the network."""
+        sandbox = self.networks.sandbox(endpoint.sandbox)
+        found = self.inside(sandbox.ns) if sandbox is not None else {}
+        mac = next((r.mac for r in self.networks.endpoints(sandbox=endpoint.sandbox)), "")
         self.networks.identify(
-            endpoint.sandbox, container, name, {endpoint.network: tuple(names)}
+            endpoint.sandbox, container, name, {endpoint.network: tuple(names)}, found.get(mac, "")
         )
 
     def name_network(self, row: DockerNetwork, name: str) -> None:
@@ -64,8 +68,12 @@ def build(
     token: Callable[[], str],
     now: Callable[[], int],
     changed: Callable[[], None] = lambda: None,
+    inside: Callable[[str], Mapping[str, str]] = lambda ns: {},
 ) -> Frontend:
-    """See `Pools` for the arguments; `changed` is called when dockerd has something new."""
+    """See `Pools` for the arguments; `changed` is called when dockerd has something new.
+
+    `inside`: names of links by MAC address, in the namespace at a path; none where it is not there.
+    """
     tables, locks = Tables(database), KeyedLocks()
     plugin = Plugin(
         networks=DockerNetworks(tables=tables, networks=networks, locks=locks),
@@ -84,4 +92,4 @@ def build(
         ),
         activated=changed,
     )
-    return Frontend(tables=tables, networks=networks, plugin=plugin)
+    return Frontend(tables=tables, networks=networks, plugin=plugin, inside=inside)

@@ -101,6 +101,15 @@ def port_mtus(ns: str, bridge: str) -> dict[str, int]:
         return {s.name: s.mtu for s in seen if s.master == link.index}
 
 
+def names_by_mac(ns: str) -> dict[str, str]:
+    """Names of the links of a namespace by MAC address; {} if there is no namespace."""
+    with Session("", Tally()) as session:
+        if not session.exists(ns):
+            return {}
+        seen = map(rtnl.seen_link, session.netlink(ns).dump(rtnl.all_links()))
+        return {s.mac: s.name for s in seen}
+
+
 def marked_links(ns: str, owners: Collection[str]) -> set[str]:
     """Names of the links of a namespace that bear one of these marks."""
     out: set[str] = set()
