@@ -124,7 +124,7 @@ class Resolver:
         ns_path, view = self._held[sandbox_id]
         mark = _mark(ns_path)
         fresh = self._there.get(sandbox_id) != mark
-        sockets = listening(ns_path, self._open_socket) if fresh else []
+        sockets = listening(ns_path, self._open_socket, view.address) if fresh else []
         try:
             self._tell_zones(view)
             fields = control.view_fields(view)

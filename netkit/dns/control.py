@@ -29,6 +29,7 @@ LARGEST = 256 * 1024  # bytes of one message, what a socket's buffer takes by de
 CHUNK = 64 * 1024  # of a zone's content in one message
 MAPPINGS = ("names", "dotted", "reverse")  # of a zone
 ADDRESS, PORT = "127.0.0.11", 53  # in every container's namespace
+BESIDE = "127.0.0.12"  # in those of an engine with a resolver of its own
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:

@@ -1,4 +1,7 @@
-"""Open the sockets for containers' queries: 127.0.0.11:53 in the namespace of each."""
+"""Open the sockets for containers' queries: 127.0.0.11:53 in the namespace of each.
+
+Where another engine's resolver is at that address, 127.0.0.12.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from netkit.errors import Conflict, KernelError
 OpenSocket = Callable[[str, int, int], socket.socket]  # namespace's path, family, type
 
 
-def listening(ns_path: str, open_socket: OpenSocket) -> list[socket.socket]:
+def listening(
+    ns_path: str, open_socket: OpenSocket, address: str = ADDRESS
+) -> list[socket.socket]:
     """Open UDP and TCP in the namespace at a path.  Conflict if the port is taken, KernelError."""
     sockets: list[socket.socket] = []
     try:
@@ -22,18 +27,18 @@ def listening(ns_path: str, open_socket: OpenSocket) -> list[socket.socket]:
             # After a crash of the resolver connections of its TCP port linger.  And a name
             # server inside that sets this, too, can have port 53 of all other addresses.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((ADDRESS, PORT))
+            sock.bind((address, PORT))
         sockets[1].listen(64)
     except OSError as e:
         for sock in sockets:
             sock.close()
         if e.errno == errno.EADDRINUSE:
             raise Conflict(
-                f"port {PORT} at {ADDRESS} in namespace {ns_path} is taken, and containers "
+                f"port {PORT} at {address} in namespace {ns_path} is taken, and containers "
                 "on user-defined networks need it for names"
             ) from e
         raise KernelError(
-            f"cannot listen at {ADDRESS}:{PORT} in namespace {ns_path}: {e.strerror}",
+            f"cannot listen at {address}:{PORT} in namespace {ns_path}: {e.strerror}",
             errno=e.errno,
         ) from e
     except BaseException:

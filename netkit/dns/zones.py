@@ -67,6 +67,7 @@ class ResolverView:
     zones: tuple[Zone, ...]  # of its networks, that of the default route first
     links: Mapping[str, Addresses] = field(default_factory=dict)  # aliases of this container only
     upstreams: tuple[str, ...] = ()  # servers for all other names, first one first
+    address: str = "127.0.0.11"  # where the container finds the resolver
     forward: bool = True  # False: all its networks are internal, nothing may leak
 
     def addresses(self, name: str) -> Addresses | None:

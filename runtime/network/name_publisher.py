@@ -11,11 +11,13 @@ import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 from netkit import threads
 from netkit.dns import zones
 from netkit.dns.client import Resolver
+from netkit.dns.control import BESIDE
 from netkit.dns.zones import Domain, ResolverView
 from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.kernel import netns
@@ -24,6 +26,7 @@ from netkit.spec import EndpointRecord, NetworkRecord, Sandbox
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.network.container_files import EtcFiles
+from runtime.network.everyone import by_container
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.naming")
@@ -62,7 +65,7 @@ class DnsPublisher:
             return
         with self._wake:
             self._changed |= {e.network for e in named}
-            self._left |= {e.sandbox for e in left}
+            self._left |= {e.sandbox for e in by_container(left)}
             self._wake.notify()
 
     def refresh(self, network: str) -> None:
@@ -163,7 +166,9 @@ class DnsPublisher:
                     done.set_exception(error)
 
     def _update_resolver(self, changed: set[str], left: set[str]) -> None:
-        endpoints = self._networks.endpoints()
+        # One that dockerd runs has a view once it is known which container it is of: its
+        # sandboxes are in one namespace.
+        endpoints = by_container(self._networks.endpoints())
         records = {r.id: r for r in self._networks.all()}
         concerned = zones.affected(changed, endpoints) | left
         by_sandbox: dict[str, list[EndpointRecord]] = {}
@@ -199,15 +204,26 @@ class DnsPublisher:
         return found
 
     def _set(self, id: str, view: ResolverView) -> None:
-        sandbox = self._networks.sandbox(id)
-        foreign = sandbox is not None and sandbox.foreign
-        place = Path(sandbox.ns) if sandbox and foreign else self._paths.namespace(id)
+        place = self._paths.namespace(id)
+        for sandbox in self._of_engine(id):
+            place = Path(sandbox.ns)
+            if sandbox.handover:
+                view = replace(view, address=BESIDE)
+                if not sandbox.container:
+                    return
         try:
             self._ensure_resolver().set(id, str(place), view)
         except KernelError:
             if place.exists():
                 raise
             log.debug("sandbox %s was closed before its names were published", id)
+
+    def _of_engine(self, id: str) -> list[Sandbox]:
+        """A sandbox of another engine's container, by its id or that engine's id; or none."""
+        own = self._networks.sandbox(id)
+        ids = [id] if own else [e.sandbox for e in self._networks.endpoints(sandbox=id)[:1]]
+        found = (own or self._networks.sandbox(each) for each in ids)
+        return [s for s in found if s is not None and s.foreign]
 
     def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
         c: Container | None = self._store.get(id)

@@ -139,6 +139,17 @@ def test_repair_of_the_hosts_end(host: DockerHost) -> None:
     ping(host, two, one)
 
 
+def test_names_of_netkit_are_found_by_dockerds_resolver(host: DockerHost) -> None:
+    net, more = create(host), create(host)
+    one, two = (host.docker.sleeper("--network", net, "--dns", "127.0.0.12") for _ in range(2))
+    host.docker.docker("network", "connect", more, one)
+    host.named(one, two)
+    (name,) = (n["Name"] for n in host.networks() if n["Labels"]["netkit.docker.name"] == net)
+    host.wait("a name", lambda: host.docker.address(two, net) in host.docker.out(
+        "exec", one, "nslookup", f"{two}.{name}", check=False))  # fmt: skip
+    assert "failed" not in host.netkit.log_tail()
+
+
 def test_rules_and_traces_know_containers_by_name(host: DockerHost) -> None:
     one, two = create(host), create(host)
     web, shop = (host.docker.sleeper("--network", one) for _ in range(2))

@@ -54,7 +54,7 @@ def test_a_sandbox_that_seems_to_be_there_after_its_removal_is_removed_again() -
     )  # fmt: skip
     names.connect(networks, SimpleNamespace(get=lambda id: None), None)  # type: ignore[arg-type]
     try:
-        former: Any = SimpleNamespace(network="n", sandbox="s")
+        former: Any = SimpleNamespace(network="n", sandbox="s", container="")
         names.publish([], [former])
         eventually(lambda: resolver.stopped, 10, 0.005, what="the end of the resolver")
     finally:
