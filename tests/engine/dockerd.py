@@ -40,9 +40,13 @@ def found() -> str:
 class Member(Engine):
     """A daemon in the mount namespace of a process."""
 
-    def __init__(self, wire: Wire, holder: int, **more: Any) -> None:
-        self._holder = holder
+    def __init__(self, wire: Wire, home: str, holder: int, **more: Any) -> None:
+        self._home, self._holder = home, holder
         super().__init__(wire, **more)
+
+    @property
+    def netns(self) -> str:
+        return self._home
 
     def _booted(self) -> list[str]:
         return ["nsenter", f"--mount=/proc/{self._holder}/ns/mnt", "--"]
@@ -52,8 +56,9 @@ class DockerHost:
     """`netkit` has the networks, `docker` the containers."""
 
     def __init__(
-        self, wire: Wire, *, flags: Sequence[str] = (), netkitd: Sequence[str] = ()
+        self, wire: Wire, home: str, *, flags: Sequence[str] = (), netkitd: Sequence[str] = ()
     ) -> None:
+        """`home` is the name of the host's network namespace."""
         self._root = found()
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "sh", "-c",
@@ -65,10 +70,10 @@ class DockerHost:
         assert self._holder.stdout.readline() == b"ready\n"
         self._holder.stdout.close()
         pid = self._holder.pid
-        self.docker = Member(wire, pid, kind="dockerd", flags=flags)
+        self.docker = Member(wire, home, pid, kind="dockerd", flags=flags)
         api = f"--docker-api={self.docker.host}"
         self.netkit = Member(
-            wire, pid, kind="netkitd",
+            wire, home, pid, kind="netkitd",
             flags=("--containers=false", "--docker-plugin", api, *netkitd),
         )  # fmt: skip
         self.plugins = Path(f"/proc/{pid}/root/run/docker/plugins")
@@ -153,7 +158,7 @@ def unpacked(root: str) -> Iterator[None]:
 def docker_host(*flags: str, netkitd: Sequence[str] = ()) -> Iterator[DockerHost]:
     wire = Wire.lay()
     try:
-        host = DockerHost(wire, flags=flags, netkitd=netkitd)
+        host = DockerHost(wire, wire.host, flags=flags, netkitd=netkitd)
         try:
             host.start()
             host.docker.load_image()

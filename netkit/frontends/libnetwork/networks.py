@@ -64,6 +64,11 @@ class DockerNetworks:
             spec = self._spec(driver, request, pools)
             record = self._existing(spec) or self._made(spec)
             self.tables.add_network(request.network, record.id, tuple(p.id for p in pools))
+            gateways = {s.gateway for s in record.spec.subnets}
+            for lease in (each for p in pools for each in self.tables.leases(p.id)):
+                if lease.kind == CHOSEN and lease.address not in gateways:
+                    # A network without a host has no gateway: a container may have the address.
+                    self.tables.delete_lease(lease.holder)
         return {}
 
     def _spec(

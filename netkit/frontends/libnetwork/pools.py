@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface
 from typing import Protocol
 
-from netkit.driver import Subnet
+from netkit.driver import Subnet, Traits
 from netkit.errors import Conflict, InvalidSpec, NotFound, NotSupported
 from netkit.frontends.libnetwork.messages import (
     ENDPOINT_NAME,
@@ -50,6 +50,7 @@ class Networks(Protocol):
 
     def find(self, ref: str) -> NetworkRecord: ...
     def all(self) -> list[NetworkRecord]: ...
+    def traits(self, record: NetworkRecord) -> Traits: ...
     def lease(self, sandbox_id: str, network_id: str, ip: str = "") -> str: ...
     def forget(self, sandbox_id: str) -> None: ...
     def close(self, sandbox_id: str) -> None: ...
@@ -134,6 +135,8 @@ class Pools:
         (subnet,) = parse_subnets([spec])
         assert isinstance(subnet.cidr, IPv4Network)
         for record in self.networks.all():
+            if self.networks.traits(record).overlay:
+                continue  # one of its networks may be within another: it is checked when it is made
             for other in record.spec.subnets:
                 if other.subnet and IPv4Network(other.subnet).overlaps(subnet.cidr):
                     raise Conflict(
