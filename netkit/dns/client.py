@@ -21,6 +21,7 @@ from netkit.dns.zones import ResolverView, Zone
 from netkit.errors import Conflict, KernelError
 
 START = 10.0  # seconds the process may take until it listens
+AT_ONCE = 2  # messages on its way to it, of 64 KiB at most: no wait for each
 FIRST_PAUSE, CALM = 0.1, 5.0  # shortest and longest pause between attempts to start it again
 
 log = logging.getLogger("netkit.dns")
@@ -126,14 +127,16 @@ class Resolver:
         fresh = self._there.get(sandbox_id) != mark
         sockets = listening(ns_path, self._open_socket, view.address) if fresh else []
         try:
-            self._tell_zones(view)
             fields = control.view_fields(view)
+            zones = self._send_zones(view)
             if not fresh and self._fields.get(sandbox_id) == fields:
+                if zones:
+                    self._process.call_all(zones)
                 return
             message = {"do": "set" if fresh else "update", "id": sandbox_id, **fields}
             if fresh:
                 message["ns"] = mark
-            answer = self._process.call(message, [s.fileno() for s in sockets])
+            *_, answer = self._process.call_all([*zones, message], [s.fileno() for s in sockets])
         finally:
             for sock in sockets:
                 sock.close()
@@ -141,11 +144,15 @@ class Resolver:
         self._fields[sandbox_id] = fields
         self._forget(answer)
 
-    def _tell_zones(self, view: ResolverView) -> None:
+    def _send_zones(self, view: ResolverView) -> list[Message]:
+        """Send what differs in the view's zones; the last few messages are returned, to be sent."""
+        left: list[Message] = []
         for zone in view.zones:
-            for message in control.zone_messages(zone, self._sent.get(zone.id)):
-                self._process.call(message)
-            self._sent[zone.id] = zone
+            left += control.zone_messages(zone, self._sent.get(zone.id))
+            self._sent[zone.id] = zone  # if it does not get there, all is sent anew
+        while len(left) > AT_ONCE:
+            self._process.call(left.pop(0))
+        return left
 
     def _forget(self, answer: Message) -> None:
         for zone in answer["dropped"]:

@@ -77,19 +77,28 @@ class Process:
 
     def call(self, message: Message, fds: Sequence[int] = ()) -> Message:
         """Send a message, return the answer.  Dead if there is none, or another daemon is there."""
+        return self.call_all([message], fds)[0]
+
+    def call_all(self, messages: Sequence[Message], fds: Sequence[int] = ()) -> list[Message]:
+        """Send messages without waiting in between, the last with `fds`; return the answers.
+
+        As `call`; what followed a message that was refused may have been done.
+        """
         if self.sock is None:
             raise Dead("not connected")
         try:
-            control.send(self.sock, message, fds)
-            answer, _ = control.receive(self.sock)
+            for message in messages[:-1]:
+                control.send(self.sock, message)
+            control.send(self.sock, messages[-1], fds)
+            answers = [control.receive(self.sock)[0] for _ in messages]
         except (OSError, EOFError, ValueError) as e:
             self.disconnect()
             raise Dead(str(e) or type(e).__name__) from e
-        if "error" in answer:
+        if refused := [str(answer["error"]) for answer in answers if "error" in answer]:
             # it does not have what we think it has: another daemon spoke to it
             self.disconnect()
-            raise Dead(str(answer["error"]))
-        return answer
+            raise Dead(refused[0])
+        return answers
 
     def hung_up(self, within: float = 0) -> bool:
         """Whether the connection has ended, or does within so many seconds; sends nothing."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from netkit import threads
@@ -151,8 +152,9 @@ class DnsPublisher:
                     changed, left = changed | self._failed[0], left | self._failed[1]
                     self._failed = (set(), set())
             error: BaseException | None = None
+            here: set[str] = set()
             try:
-                self._update_resolver(changed, left)
+                here = self._update_resolver(changed, left)
             except BaseException as bad:  # noqa: BLE001  passed to the waiting threads
                 error = bad if isinstance(bad, NetkitError) else unexpected(bad)
                 self._failed = (self._failed[0] | changed, self._failed[1] | left)
@@ -164,8 +166,12 @@ class DnsPublisher:
                     done.set_result(None)
                 else:
                     done.set_exception(error)
+            if error is None and (changed or left):
+                # After that: whoever waits needs the names, and no count of them.
+                threads.attempt("counting the resolver's views", partial(self._count_views, here))
 
-    def _update_resolver(self, changed: set[str], left: set[str]) -> None:
+    def _update_resolver(self, changed: set[str], left: set[str]) -> set[str]:
+        """Return the ids of all sandboxes, or of dockerd's containers, that have endpoints."""
         # One that dockerd runs has a view once it is known which container it is of: its
         # sandboxes are in one namespace.
         endpoints = by_container(self._networks.endpoints())
@@ -184,10 +190,16 @@ class DnsPublisher:
                 self._set(id, views[id])
             elif self._resolver is not None:
                 self._resolver.remove(id)
+        return set(by_sandbox)
+
+    def _count_views(self, here: set[str]) -> None:
+        """Note how many sandboxes the resolver has; those that are not `here` are to be removed.
+
+        Such is one whose removal was made, and the answer lost.
+        """
         known = self._resolver.known() if self._resolver is not None else frozenset()
         self._views = len(known)
-        # A removal of which the answer was lost is made, and counted, once more.
-        self._failed = (self._failed[0], self._failed[1] | (known - by_sandbox.keys()))
+        self._failed = (self._failed[0], self._failed[1] | (known - here))
 
     def _domains(
         self, networks: Iterable[str], records: Mapping[str, NetworkRecord]

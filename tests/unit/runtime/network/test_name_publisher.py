@@ -43,9 +43,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(name_publisher, "IDLE", 0.001)
 
 
-def test_a_sandbox_that_seems_to_be_there_after_its_removal_is_removed_again() -> None:
+def _publisher(resolver: Any) -> DnsPublisher:
     names = DnsPublisher(SimpleNamespace(dns=Path("/nosuch")))  # type: ignore[arg-type]
-    resolver: Any = LosesAnswers()
     names._resolver = resolver
     names._views = len(resolver.there)  # it is not idle, while nothing is published yet
     networks = SimpleNamespace(
@@ -53,6 +52,34 @@ def test_a_sandbox_that_seems_to_be_there_after_its_removal_is_removed_again() -
         global_networks=SimpleNamespace(remote_endpoints=lambda: []),
     )  # fmt: skip
     names.connect(networks, SimpleNamespace(get=lambda id: None), None)  # type: ignore[arg-type]
+    return names
+
+
+def test_whoever_waits_for_names_does_not_wait_for_a_count_of_them() -> None:
+    counted, returned = threading.Event(), threading.Event()
+
+    class Slow(LosesAnswers):
+        def known(self) -> frozenset[str]:
+            assert returned.wait(60)
+            counted.set()
+            return frozenset()
+
+    names = _publisher(Slow())
+    try:
+        former: Any = SimpleNamespace(network="n", sandbox="s")
+        names.publish([], [former])
+        names.flush()
+        assert not counted.is_set()
+        returned.set()
+        assert counted.wait(60)
+    finally:
+        returned.set()
+        names.close()
+
+
+def test_a_sandbox_that_seems_to_be_there_after_its_removal_is_removed_again() -> None:
+    resolver: Any = LosesAnswers()
+    names = _publisher(resolver)
     try:
         former: Any = SimpleNamespace(network="n", sandbox="s", container="")
         names.publish([], [former])
