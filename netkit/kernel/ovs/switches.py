@@ -83,8 +83,9 @@ class Switches:
         """
         made = [op.after for op in ops if op.after is not None]
         _refuse_foreign_ends(session, made)
-        # ovsdb-server takes rows without ovs-vswitchd, and the interfaces would never come.
-        alive = self._daemon.alive
+        # ovsdb-server takes rows without ovs-vswitchd, and the interfaces would never come.  One
+        # that hangs is waited for in vain where something is made, and not where things go.
+        alive = self._daemon.runs if len(made) == len(ops) else self._daemon.alive
         if made and not alive:
             raise KernelError("ovs-vswitchd is not running")
         for op in ops:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +25,7 @@ PATIENCE = 5.0  # seconds for an answer
 LONGEST = 1 << 26  # bytes of a reply; ofproto/trace of a large table has some hundred thousand
 GREETING = 1.0  # seconds for one in OpenFlow
 _RELEASE = re.compile(r"\(Open vSwitch\) (\d+)\.(\d+)")
+FLOCK = struct.Struct("@hhqqi0q")  # struct flock, fcntl(2): type, whence, start, length, pid
 _RULES = re.compile(r"\brules:(\d+)")
 
 
@@ -38,6 +41,19 @@ class Vswitchd:
             self.ask("version")
             return True
         return False
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is such a process, be it one that hangs; usually it is not asked.
+
+        It holds a lock on its pid file, which the kernel takes away with it; an answer takes a
+        round of its main loop, some 1.5 ms.  Source: ovs, lib/daemon-unix.c, read_pidfile__.
+        """
+        with suppress(OSError), (self._folder / f"{NAME}.pid").open("rb") as file:
+            found = fcntl.fcntl(file, fcntl.F_GETLK, FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))
+            if FLOCK.unpack(found)[0] != fcntl.F_UNLCK:
+                return True
+        return self.alive
 
     @property
     def serves(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,3 +87,23 @@ def test_a_reply_that_is_none_is_an_error_at_once(
     listening = _listening(tmp_path / "ovs-vswitchd.ctl", "", reply)
     with listening, pytest.raises(KernelError, match=words):
         Vswitchd(str(tmp_path)).ask("version")
+
+
+def test_one_that_locks_its_pid_file_is_known_to_run_without_being_asked(tmp_path: Path) -> None:
+    path = tmp_path / "ovs-vswitchd.pid"
+    path.write_text("1\n")
+    assert not Vswitchd(str(tmp_path)).runs  # left by one that was killed
+    hold = (
+        "import fcntl, sys; file = open(sys.argv[1], 'r+'); "
+        "fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", hold, str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdin
+        assert holder.stdout.readline()
+        assert Vswitchd(str(tmp_path)).runs
+        holder.stdin.close()
+    assert not Vswitchd(str(tmp_path)).runs
+    with _listening(tmp_path / "ovs-vswitchd.1.ctl", "ovs-vswitchd (Open vSwitch) 3.1.0"):
+        assert Vswitchd(str(tmp_path)).runs  # without the lock it is asked
