@@ -29,6 +29,8 @@ class Session:
         self._sockets: dict[str, Netlink] = {}
         self._nftables: Netlink | None = None
         self._links: dict[tuple[str, str | int], rtnl.SeenLink | None] = {}
+        self.made: dict[tuple[str, str], int] = {}
+        """Indexes of links that were made during this call, by namespace and name."""
 
     def __enter__(self) -> Self:
         return self

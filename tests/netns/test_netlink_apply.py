@@ -23,7 +23,7 @@ import pytest
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.netlink import apply, removal, rtnl
-from netkit.kernel.netlink.codec import TIMEVAL, Reply, Tally
+from netkit.kernel.netlink.codec import TIMEVAL, Netlink, Reply, Tally
 from netkit.kernel.netlink.counters import counted_links
 from netkit.kernel.session import Session
 from netkit.model import HOST, Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
@@ -483,6 +483,41 @@ def test_attaching_costs_the_same_with_500_others(lab, capsys):
             f"requests {alone[0][1]} and {crowded[0][1]}"
         )
     assert crowded[0][1:] == alone[0][1:]
+
+
+def test_what_goes_on_a_new_link_is_sent_without_looking_for_it(lab, monkeypatch):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1)[:2])
+    sent = []
+    real = Netlink.run
+
+    def noted(self, requests):
+        sent.append([r.kind for r in requests])
+        return real(self, requests)
+
+    pair = lab.container(1)
+    monkeypatch.setattr(Netlink, "run", noted)
+    host.apply([Op(None, r) for r in pair[2:]])
+    monkeypatch.undo()
+    looked = [rtnl.GETLINK] * 3  # the host's name, its bridge, and whether the index is free
+    assert sent == [
+        looked,
+        [rtnl.NEWLINK, rtnl.SETLINK],
+        [rtnl.SETLINK],
+        [rtnl.NEWADDR, rtnl.NEWROUTE],
+    ]
+    assert lab.make(host, *pair) == ()
+
+
+def test_what_goes_on_a_link_that_was_made_again_goes_to_the_new_one(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1))
+    link, address = lab.container(1)[2:4]
+    second = replace(address, address=ip_interface("10.77.9.9/16"))
+    seen = host.observe([link.key, ("netns", lab.ns("c1"))])[link.key]
+    host.apply([Op(seen, None), Op(None, link), Op(None, address), Op(None, second)])
+    found = host.observe([address.key, second.key])
+    assert found.keys() == {address.key, second.key}
 
 
 def _attach(lab, host, n):

@@ -130,6 +130,7 @@ def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
     session.forget_links()
     failed = next((i for i, job in enumerate(jobs) if job.failure), None)
     if failed is None and trouble is None:
+        _note(session, ops, jobs)
         return
     if failed is None:
         assert trouble is not None
@@ -145,12 +146,29 @@ def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
     raise error
 
 
+def _note(session: Session, ops: Sequence[Op], jobs: Sequence[Job]) -> None:
+    """Note what the links are that were made, so that what follows need not look for them.
+
+    No other link gets such an index: the kernel counts up from 1.  One that a step changed or
+    removed is looked for again.
+    """
+    for op, job in zip(ops, jobs, strict=True):
+        r = op.subject
+        if not isinstance(r, Link):
+            continue
+        ends = [(r.ns, r.name)] + ([(r.peer.ns, r.peer.name)] if r.peer else [])
+        for n, end in enumerate(ends):
+            session.made.pop(end, None)
+            if job.born:
+                session.made[end] = job.born + n
+
+
 def _jobs(
     session: Session, ops: Sequence[Op], files: Mapping[str, int]
 ) -> tuple[list[Job], KernelError | None]:
     """The jobs up to the first that cannot be tried, and why that is."""
     jobs: list[Job] = []
-    made: dict[tuple[str, str], int] = {}
+    made = dict(session.made)
     indexes = iter(_free_indexes(session, ops))
     for op in ops:
         try:
@@ -206,7 +224,10 @@ def _is_pair(r: Link) -> bool:
 
 
 def _look(session: Session, ops: Sequence[Op], born: Iterable[tuple[Link, int]] = ()) -> None:
-    """Read every link the jobs will name, and users of the indexes, one batch a namespace."""
+    """Read the links the jobs will name, but those just made; and users of the indexes.
+
+    One batch a namespace.
+    """
     names: dict[str, set[str | int]] = {}
     for link, index in born:
         names.setdefault(link.ns, set()).update(range(index, index + 1 + _is_pair(link)))
@@ -216,7 +237,8 @@ def _look(session: Session, ops: Sequence[Op], born: Iterable[tuple[Link, int]] 
                 names.setdefault(r.ns, set()).update(n for n in (r.name, r.master) if n)
                 names.setdefault(HOST, set()).update(n for n in (r.parent,) if n)
             case Addr() | ConnectedRoute() | Route() | Neigh() | Fdb():
-                names.setdefault(r.ns, set()).add(r.dev)
+                if (r.ns, r.dev) not in session.made:
+                    names.setdefault(r.ns, set()).add(r.dev)
     for ns, which in names.items():
         if session.exists(ns):
             session.look(ns, which)
