@@ -38,9 +38,9 @@ class Host:
 
     `home` is the file of the namespace that HOST means; "" is the daemon's own.  Namespace
     files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
-    default the one in use is.  For `chains`, `owner` and `territory` see `rules.Rules`, for
-    `standby` `iptables.Tools`, for `port_maps` `conntrack.published`.  `ovs` is the Open vSwitch
-    of this host; it is not connected to before it is needed.
+    default the one in use is.  For `chains`, `owner`, `territory` and `direct` see `rules.Rules`,
+    for `standby` `iptables.Tools`, for `port_maps` `conntrack.published`.  `ovs` is the Open
+    vSwitch of this host; it is not connected to before it is needed.
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
     is not deleted; an iptables rule that is edited in place and keeps our comment is not
@@ -58,13 +58,16 @@ class Host:
         territory: Territory = Territory(),  # noqa: B008  a frozen value
         port_maps: Collection[str] = (),
         standby: bool = False,
+        direct: bool = False,
         ovs: Ovsdb | None = None,
         handovers: str = "/run/netkit/handovers",
     ) -> None:
         self.home = home
         self.tally = Tally()
         self._port_maps = port_maps
-        self._rules = Rules(home, variant, chains, owner, territory=territory, standby=standby)
+        self._rules = Rules(
+            home, variant, chains, owner, territory=territory, standby=standby, direct=direct
+        )
         ovs = ovs or Ovsdb()
         self.vswitchd = Vswitchd(ovs.folder)
         self.switches = Switches(ovs, self.vswitchd)

@@ -132,7 +132,9 @@ class _Running:
 
 
 def ours(pid: int) -> bool:
-    """Whether this is the pid of a program that was run here in the last seconds."""
+    """Whether this is our pid, or that of a program that was run here in the last seconds."""
+    if pid == os.getpid():
+        return True
     since = time.monotonic() - REMEMBERED
     return any(one == pid and begun > since for begun, one in tuple(_acting))
 

@@ -140,6 +140,7 @@ def _host(paths: Paths, engine_id: str, firewall_backend: FirewallBackend, ovs: 
         territory=firewall_backend.firewall.layout.territory,
         port_maps={m for layout in layouts() for m in layout.port_maps},
         standby=True,
+        direct=firewall_backend.direct,
         ovs=ovs,
         handovers=str(paths.run / "handovers"),
     )

@@ -32,11 +32,17 @@ class FirewallBackend:
     features: features.Features | None = None
     warning: str = ""
 
+    @property
+    def direct(self) -> bool:
+        """Whether rules can be written without iptables' tool, as it would write them."""
+        return self.features is not None and self.features.works("rules by netlink")
+
     def info(self, host: Host) -> dict[str, Any]:
         """FirewallBackend of /info."""
         if self.choice is None or self.features is None:
             return {"Driver": "none", "Info": [["Chosen", "by --iptables=false"]]}
         committer = host.tools.committer if self.variant is not None else ""
+        committer = f"netlink, {committer}" if self.direct else committer
         return dict(features.info(self.choice, self.features, committer))
 
     def remove_other_backends(self, prefix: str) -> None:

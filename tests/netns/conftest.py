@@ -51,6 +51,7 @@ class Lab:
             territory=Iptables.layout.territory if variant else Territory(),
             port_maps=Nftables.layout.port_maps,
             standby=True,
+            direct=True,
         )
         self.made.append(host)
         return self.made[-1]

@@ -269,16 +269,20 @@ def test_a_host_without_iptables_says_so(lab, monkeypatch):
 
 
 @both
-def test_fifty_waiting_changes_are_one_commit(lab, variant):
+def test_fifty_waiting_changes_are_one_commit(lab, variant, monkeypatch):
     host = lab.host(variant)
     lab.make(host, *lab.bridge(), Chain(table="nat", name="DOCKER", owner=NET))
     commits = []
-    restore = host._rules.tools.restore
+    restore, add = host._rules.tools.restore, nft_compat.add
     begun, gate, seen = Event(), Event(), host.observe
 
     def counted(family, text):
         commits.append(text)
         restore(family, text)
+
+    def counted_rules(netlink, family, at, rules):
+        commits.append(rules)
+        add(netlink, family, at, rules)
 
     def slow(keys):
         begun.set()
@@ -286,6 +290,7 @@ def test_fifty_waiting_changes_are_one_commit(lab, variant):
         return seen(keys)
 
     host._rules.tools.restore = counted
+    monkeypatch.setattr(nft_compat, "add", counted_rules)
     host.observe = slow
     with ReconcileQueue(host, ownership("0", lab.folder)) as worker, ThreadPoolExecutor(51) as pool:
         first = pool.submit(worker.converge, Change.of(state(lab.bridge())))

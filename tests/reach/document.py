@@ -107,7 +107,11 @@ container is not started while an access rule about it cannot be read.
 `netkit info` says it, below `Firewall Backend`, as `Committed by`.
 
 - **nf_tables, `--firewall-backend nftables`**: `nft`, one transaction for each change.
-- **nf_tables, `--firewall-backend iptables`**: `iptables-nft-restore`, one commit for each change.
+- **nf_tables, `--firewall-backend iptables`**: netkitd itself, by netlink, rules of common forms,
+  byte for byte as `iptables-nft-restore` writes them: all of a change in one transaction, which
+  takes 0.3 ms instead of 2. It tries at its start whether the installed version writes the same;
+  where it does not, `netkit info` says so (`Without rules by netlink`). All else, such as chains,
+  more than 64 rules, matches of MAC addresses or sets, is committed by `iptables-nft-restore`.
   python-iptables cannot: it binds libiptc, which knows legacy tables only, and to open one there
   would create it.
 - **legacy tables**: python-iptables 1.2.0, for a change of at most 64 lines. No process has to be

@@ -14,7 +14,7 @@ from pathlib import Path
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.firewall.detect_backend import Backend, Choice
-from netkit.kernel.iptables import ipset, tools
+from netkit.kernel.iptables import agreement, ipset, tools
 from netkit.kernel.iptables.nft_compat import HEADER, NETLINK_NETFILTER
 from netkit.kernel.iptables.tools import FORBIDDEN, Variant
 from netkit.kernel.netlink import rtnl
@@ -67,6 +67,7 @@ OPTIONAL = {
     "locked ports": "with icc=false, a container that sends from a neighbour's MAC address gets in",
     "br_netfilter": "rules between containers of one network are left to bridge port isolation",
     "conntrack netlink": "UDP flows to a removed container linger for up to 3 minutes",
+    "rules by netlink": "iptables-nft-restore commits them all, 2 ms a change",
     "python-iptables": "legacy rules are committed by iptables-legacy-restore",
 }
 
@@ -131,6 +132,8 @@ def probe(backend: Backend) -> Features:
             found = [*_iptables(variant)]
             if variant == "legacy":
                 found.append(_python_iptables(number))
+            else:
+                found.append(Feature(name="rules by netlink", why_not=agreement.disagreement()))
         found += [_bridged(), _locked(), _connections()]
     return Features(backend=backend, version=version, all=tuple(found))
 

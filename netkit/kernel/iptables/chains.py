@@ -86,14 +86,22 @@ def misplaced(entries: Sequence[Entry]) -> set[str]:
 
 def spec_of(r: Rule, comment: str = "") -> str:
     """Return what follows `-A CHAIN`, with `comment` if the existing rule has that one."""
+    args = tools.quoted((*r.args, "-m", "comment", "--comment"))
+    return f'{args} "{comment_of(r, comment)}"'
+
+
+def comment_of(r: Rule, comment: str = "") -> str:
+    """Return its comment, `comment` if the existing rule has that one.
+
+    KernelError for one by which it would not be known again.
+    """
     comment = comment or _comment(r)
     found = IN_TEXT.match(f'{comment}"')
     if found is None or found.end() != len(comment):
         raise KernelError(f"rule of {r.owner!r}: an owner starts with netkit: and has no blanks")
     if len(comment) > LONGEST_COMMENT:
         raise KernelError(f"rule of {r.owner}: the comment is over {LONGEST_COMMENT} characters")
-    args = tools.quoted((*r.args, "-m", "comment", "--comment"))
-    return f'{args} "{comment}"'
+    return comment
 
 
 def _comment(r: Rule) -> str:

@@ -1,4 +1,4 @@
-"""Find and delete the rules that iptables-nft keeps in nf_tables, without parsing them.
+"""Find, delete and add rules that iptables-nft keeps in nf_tables, without parsing them.
 
 A rule is one message; ours is known by its comment, wherever in the message iptables put it
 (a match in 1.8.9, user data later).  Listing a chain costs 1 us a rule, `iptables-nft-save` 10.
@@ -16,15 +16,27 @@ from hashlib import blake2b
 from socket import AF_INET, AF_INET6, htons
 from sys import intern
 
-from netkit.kernel.netlink.codec import Netlink, Request, attr, attributes, string
+from netkit.kernel.iptables.expressions import Expressions
+from netkit.kernel.netlink.codec import (
+    CREATE,
+    Netlink,
+    Reply,
+    Request,
+    attr,
+    attributes,
+    nest,
+    string,
+)
 
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 SUBSYSTEM_NUMBER = htons(10)
-GETCHAIN, GETRULE, DELRULE, GETGEN = (SUBSYSTEM | n for n in (4, 7, 8, 16))
+GETCHAIN, NEWRULE, GETRULE, DELRULE, GETGEN = (SUBSYSTEM | n for n in (4, 6, 7, 8, 16))
 BATCH_BEGIN, BATCH_END, BATCH_GENID = 16, 17, 1
 CHAIN_TABLE, CHAIN_NAME = 1, 3
-RULE_TABLE, RULE_CHAIN, RULE_HANDLE = 1, 2, 3
+RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_COMPAT, RULE_POSITION = range(1, 7)
+COMPAT_PROTO, COMPAT_FLAGS = 1, 2
+APPEND = 0x800  # NLM_F_APPEND
 GEN_ID = 1
 AF_BRIDGE = 7
 FAMILIES = {4: AF_INET, 6: AF_INET6, AF_BRIDGE: AF_BRIDGE}
@@ -72,6 +84,14 @@ def rules(netlink: Netlink, family: int, table: str, chain: str | None = None) -
     return [r for r in found if r.table == table and (chain is None or r.chain == chain)]
 
 
+def expressions(netlink: Netlink, family: int, table: str, chain: str) -> list[bytes]:
+    """What the rules of a chain consist of, in order, as the kernel lists it."""
+    body = HEADER.pack(FAMILIES[family], 0, 0) + string(RULE_TABLE, table)
+    listed = netlink.dump(Request(GETRULE, body + string(RULE_CHAIN, chain)))
+    found = (attributes(message, HEADER.size) for message in listed)
+    return [a[RULE_EXPRESSIONS] for a in found if _text(a[RULE_CHAIN]) == chain]
+
+
 def _rule(raw: bytes) -> RawRule:
     key = blake2b(raw, digest_size=16).digest()
     rule = _remembered.get(key)
@@ -96,13 +116,22 @@ def _decoded(raw: bytes) -> RawRule:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class NewRule:
+    """A rule to add: before the one with the handle `before`, or at the end of the chain."""
+
+    table: str
+    chain: str
+    expressions: Expressions
+    before: int = 0
+
+
 def delete(netlink: Netlink, family: int, at: int, handles: Sequence[tuple[str, str, int]]) -> None:
     """Delete rules by (table, chain, handle), all or none, if the generation still is `at`.
 
     KernelError (ERESTART) if it has not.
     """
-    head, none = HEADER.pack(FAMILIES[family], 0, 0), HEADER.pack(0, 0, SUBSYSTEM_NUMBER)
-    begin = Request(BATCH_BEGIN, none + attr(BATCH_GENID, at.to_bytes(4, "big")))
+    head = HEADER.pack(FAMILIES[family], 0, 0)
     doomed = [
         Request(
             DELRULE,
@@ -113,8 +142,35 @@ def delete(netlink: Netlink, family: int, at: int, handles: Sequence[tuple[str, 
         )
         for table, chain, handle in handles
     ]
-    end = Request(BATCH_END, none)
-    netlink.transaction([begin, *doomed, end]).check(f"remove {len(doomed)} nf_tables rules")
+    _transact(netlink, at, doomed).check(f"remove {len(doomed)} nf_tables rules")
+
+
+def add(netlink: Netlink, family: int, at: int, rules: Sequence[NewRule]) -> None:
+    """Add rules in order, all or none, if the generation still is `at`.
+
+    KernelError if it is not (ERESTART), or where a chain does not exist (ENOENT).
+    """
+    head = HEADER.pack(FAMILIES[family], 0, 0)
+    _transact(netlink, at, [_new(head, r) for r in rules]).check(
+        f"add {len(rules)} nf_tables rules"
+    )
+
+
+def _new(head: bytes, r: NewRule) -> Request:
+    body = head + string(RULE_TABLE, r.table) + string(RULE_CHAIN, r.chain)
+    body += nest(RULE_EXPRESSIONS, r.expressions.data)
+    if r.expressions.proto:  # for extensions that are for one protocol only
+        proto = attr(COMPAT_PROTO, r.expressions.proto.to_bytes(4, "big"))
+        body += nest(RULE_COMPAT, proto, attr(COMPAT_FLAGS, bytes(4)))
+    if r.before:
+        return Request(NEWRULE, body + attr(RULE_POSITION, r.before.to_bytes(8, "big")), CREATE)
+    return Request(NEWRULE, body, CREATE | APPEND)
+
+
+def _transact(netlink: Netlink, at: int, requests: Sequence[Request]) -> Reply:
+    none = HEADER.pack(0, 0, SUBSYSTEM_NUMBER)
+    begin = Request(BATCH_BEGIN, none + attr(BATCH_GENID, at.to_bytes(4, "big")))
+    return netlink.transaction([begin, *requests, Request(BATCH_END, none)])
 
 
 def _text(raw: bytes) -> str:

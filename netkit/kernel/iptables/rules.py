@@ -10,14 +10,14 @@ from itertools import pairwise
 from netkit.errors import KernelError
 from netkit.kernel.adapter import Adapter
 from netkit.kernel.firewall import detect_backend
-from netkit.kernel.iptables import nft_compat
+from netkit.kernel.iptables import by_netlink, nft_compat
 from netkit.kernel.iptables import tools as iptables
+from netkit.kernel.iptables.chain_cache import ChainCache
 from netkit.kernel.iptables.chains import (
     IN_TEXT,
     Chains,
     Entry,
     Place,
-    from_netlink,
     from_save,
     is_rule,
     misplaced,
@@ -26,13 +26,11 @@ from netkit.kernel.iptables.chains import (
 from netkit.kernel.iptables.restore_input import Script, write
 from netkit.kernel.iptables.tools import BUILTIN, RestoreFailed, Tools, Variant
 from netkit.kernel.iptables.unmarked_rules import StrayRules
-from netkit.kernel.netlink.codec import Netlink
 from netkit.kernel.session import Session
 from netkit.model import Chain, Key, Resource, Rule, Stray
 from netkit.model.layout import Territory
 from netkit.reconcile.plan import Op
 
-MANY = 16  # chains: more are read faster with the whole table
 TRIES = 2  # another tool may insert a rule after positions were counted
 
 
@@ -42,6 +40,7 @@ class Rules:
     `chains` are prefixes of names: such a chain without foreign rules in it or jumps to it
     is ours, observed with `owner` as its owner; any other is observed without one.  Rules that lost
     their comment are looked for in the chains of `territory`.  For `standby` see `iptables.Tools`.
+    With `direct` rules of common forms are added by netlink, without the tool: `agreement`.
     """
 
     def __init__(
@@ -53,15 +52,17 @@ class Rules:
         *,
         territory: Territory = Territory(),  # noqa: B008  a frozen value
         standby: bool = False,
+        direct: bool = False,
     ) -> None:
         self._home = home
+        self._direct = direct
         self._strays = StrayRules(home, territory)
         self._standby = standby
         self._forced: Variant | None = variant
         self._names = chains
         self._owner = owner
         self._tools: Tools | None = None
-        self._cache: dict[tuple[Place, str | None], tuple[int, Chains]] = {}
+        self._cache = ChainCache()
         self._known: dict[tuple[Place, str], tuple[str, ...]] = {}  # arguments by digest
 
     @property
@@ -200,30 +201,7 @@ class Rules:
             return from_save(self.tools.save(*place))
         netlink = session.nftables()
         now = nft_compat.generation(netlink) if at is None else at
-        if names is not None and len(names) > MANY:
-            names = None
-        if names is None or self._cache.get((place, None), (None, {}))[0] == now:
-            return self._whole(netlink, place, now)
-        out: Chains = {}
-        for name in sorted(names):
-            known, have = self._cache.get((place, name), (None, {}))
-            if known != now:
-                have = from_netlink(nft_compat.rules(netlink, *place, name))
-                self._cache[place, name] = now, have
-            out |= have
-        if any(n not in out and n not in BUILTIN[place[1]] for n in names):
-            for chain in nft_compat.chains(netlink, *place):
-                out.setdefault(chain, [])
-        return {name: list(entries) for name, entries in out.items()}
-
-    def _whole(self, netlink: Netlink, place: Place, now: int) -> Chains:
-        known, have = self._cache.get((place, None), (None, {}))
-        if known != now:
-            have = from_netlink(nft_compat.rules(netlink, *place))
-            for chain in nft_compat.chains(netlink, *place):
-                have.setdefault(chain, [])
-            self._cache[place, None] = now, have
-        return {name: list(entries) for name, entries in have.items()}
+        return self._cache.read(netlink, place, names, now)
 
     def _generation(self, session: Session) -> int | None:
         """Return the generation of nf_tables: what is read afterwards is of that one, or newer."""
@@ -239,7 +217,7 @@ class Rules:
             if isinstance(r, Rule):
                 # As given: iptables-save prints some arguments in another form.
                 self._known[_place(r), r.digest] = r.args
-        error = None if self._removed_at_once(session, ops) else self._commit(session, ops)
+        error = None if self._at_once(session, ops) else self._commit(session, ops)
         if error is None:
             for r in (op.before for op in ops if op.after is None):
                 if isinstance(r, Rule):
@@ -256,26 +234,22 @@ class Rules:
             error.add_note(f"could not undo {len(late)} later steps: {bad}")
         raise error
 
-    def _removed_at_once(self, session: Session, ops: Sequence[Op]) -> bool:
-        """Delete rules by nf_tables handle, without the tool; False where that is not enough."""
-        doomed = [op.before for op in ops if isinstance(op.before, Rule) and op.after is None]
-        families = {r.family for r in doomed}
-        if self.tools.variant != "nft" or len(doomed) < len(ops) or len(families) > 1:
+    def _at_once(self, session: Session, ops: Sequence[Op]) -> bool:
+        """Add or delete rules in one transaction, without the tool; False: nothing was done.
+
+        So it is where that is not enough, and where the rules changed meanwhile.
+        """
+        if self.tools.variant != "nft" or len({_place(op.subject)[0] for op in ops}) > 1:
             return False
-        netlink, handles = session.nftables(), []
+        change = by_netlink.removal(ops) or (by_netlink.addition(ops) if self._direct else None)
+        if change is None:
+            return False
+        netlink = session.nftables()
         at = nft_compat.generation(netlink)
-        for place in sorted({_place(r) for r in doomed}):
-            here = {(r.chain, r.digest): r for r in doomed if _place(r) == place}
-            there = self._read(session, place, {chain for chain, _ in here}, at)
-            for chain, entries in there.items():
-                for e in entries:
-                    if (r := here.get((chain, e.digest))) and is_rule(e, r):
-                        handles.append((place[1], chain, e.handle))
-        try:
-            if handles:
-                nft_compat.delete(netlink, families.pop(), at, handles)
-        except KernelError:  # rules have changed meanwhile; the tool reads them again
+        there = {p: self._read(session, p, names, at) for p, names in change.chains.items()}
+        if not change.make(netlink, at, there):
             return False
+        self._cache.changed(at, change.chains)
         return True
 
     def _commit(self, session: Session, ops: Sequence[Op]) -> KernelError | None:
