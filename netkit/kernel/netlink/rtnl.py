@@ -120,8 +120,8 @@ def far_end(
 ) -> bytes:  # fmt: skip
     """The peer of a veth, created in the namespace of descriptor `ns` with its name and address.
 
-    The kernel honours `index` only if the near end's is given as well.  It cannot be created up: the
-    two ends are not one pair yet (drivers/net/veth.c, veth_open: ENOTCONN).
+    The kernel honours `index` only if the near end's is given as well.  It cannot be created up:
+    the two ends are not one pair yet (drivers/net/veth.c, veth_open: ENOTCONN).
     """
     where = number(IFLA_NET_NS_FD, ns) if ns is not None else b""
     settings = _sized(mtu, mac) + _limited(gso)
