@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.firewall import probe_features
 from netkit.kernel.iptables import agreement, by_netlink, nft_compat
@@ -167,6 +168,16 @@ def test_where_rules_changed_meanwhile_or_one_is_refused_the_tool_decides(
     with pytest.raises(Exception, match="DOCKER"):
         host.apply([Op(None, r) for r in some])
     assert [_saved(lab, t) for t in ("nat", "filter")] == [[], []]
+
+
+def test_a_target_that_is_no_chain_is_left_to_the_tool(lab: Lab) -> None:
+    host = lab.host()
+    lab.make(host, *CHAINS)
+    some = rule("filter", "DOCKER", "-j LOG"), rule("nat", "DOCKER", "-j DOCKER-X")
+    lab.make(host, *CHAINS, some[0])
+    assert _saved(lab, "filter")[0].endswith("-j LOG")
+    with pytest.raises(KernelError, match="DOCKER-X"):
+        lab.make(host, *CHAINS, *some)
 
 
 def test_rules_are_written_without_the_tool_only_where_it_writes_the_same(

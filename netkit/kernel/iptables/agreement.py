@@ -14,7 +14,7 @@ from netkit.kernel.iptables.nft_compat import NETLINK_NETFILTER, NewRule
 from netkit.kernel.netlink.codec import Netlink
 from netkit.model import HOST
 
-THEIRS, OURS = "DOCKER-PROBE", "DOCKER-PROBED"
+THEIRS, OURS = "nk-probe", "nk-probed"
 COMMENT = "netkit:0:probe 0123456789abcdef -1 (web on net)"
 # By table: what follows -A CHAIN.  All words that `expressions` knows, and their order.
 SAMPLES = {
@@ -24,7 +24,7 @@ SAMPLES = {
         "-d 192.0.2.1/32 ! -i br0 -o br0 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT"
         " -j DROP",
         "-p udp -m udp --sport 80:89 -j RETURN",
-        "! -s 192.0.2.0/24 -d 192.0.0.0/20 ! -o br+ -p icmp -j DOCKER-PROBE",
+        "! -s 192.0.2.0/24 -d 192.0.0.0/20 ! -o br+ -p icmp -j nk-probe",
         "-i br0 -s 127.0.0.0/8 -j DROP",
         "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DROP",
     ),

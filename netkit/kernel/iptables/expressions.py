@@ -183,9 +183,9 @@ def _target(name: str, words: Iterator[str]) -> bytes:
         if next(words, "") != "--to-destination":
             raise Unknown(name)
         return _xtables("target", name, 2, _destination(next(words, "")))
-    # Any other target in capitals may be an extension: only names that netkit gives to chains.
-    if not name.startswith("DOCKER"):
+    if not name:
         raise Unknown(name)
+    # To a chain.  Where it is an extension the kernel has no such chain, and the tool is asked.
     return _verdict(JUMP, string(2, name))
 
 

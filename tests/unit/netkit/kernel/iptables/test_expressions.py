@@ -60,8 +60,8 @@ def test_every_sample_is_known() -> None:
         "-m conntrack ! --ctstate DNAT -j DROP",
         "-m addrtype --src-type MULTICAST -j DROP",
         "-m mac --mac-source 02:00:00:00:00:01 -j DROP",
-        "-j LOG",
-        "-j NOSUCH",
+        "-j",
+        "-j LOG --log-level 4",
         "-j DROP -j DROP",
         "! -j DROP",
         "-j MASQUERADE --random",
@@ -94,7 +94,7 @@ def test_additions_are_of_rules_alone_of_ipv4_and_not_many() -> None:
     for other in (
         Op(None, Chain(table="filter", name="DOCKER", owner=OWNER)),
         Op(None, rule(1, family=6)),
-        Op(None, rule(1, args=("-j", "LOG"))),
+        Op(None, rule(1, args=("-m", "limit", "-j", "DROP"))),
         Op(rule(1), rule(1)),
         Op(rule(1), None),
     ):
