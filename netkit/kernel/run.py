@@ -93,8 +93,7 @@ class _Running:
             raise
 
     def acts(self) -> None:
-        """Note that its changes from now on are ours."""
-        _acting.append((time.monotonic(), self.process.pid))
+        acts(self.process.pid)
 
     def give(self, data: bytes) -> None:
         """Send it all of its input."""
@@ -131,10 +130,13 @@ class _Running:
         os.close(self._err)
 
 
+def acts(pid: int) -> None:
+    """Note that changes of a process, or of a thread of ours, are ours from now on."""
+    _acting.append((time.monotonic(), pid))
+
+
 def ours(pid: int) -> bool:
-    """Whether this is our pid, or that of a program that was run here in the last seconds."""
-    if pid == os.getpid():
-        return True
+    """Whether this is the pid of a program, or of a thread, that `acts` was called with lately."""
     since = time.monotonic() - REMEMBERED
     return any(one == pid and begun > since for begun, one in tuple(_acting))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from netkit.kernel.firewall.watch import PROC_PID_INIT_INO, RuleWatch
 from netkit.kernel.iptables import tools as iptables
 from netkit.kernel.iptables.legacy_fingerprint import fingerprint
-from tests.netns.conftest import Lab
+from netkit.model import Chain
+from tests.netns.conftest import NET, Lab, rule
 
 pytestmark = pytest.mark.root
 
@@ -43,6 +45,11 @@ def test_what_we_change_ourselves_is_no_hint(lab: Lab) -> None:
     try:
         for line in ("-N MINE", "-A MINE -j DROP", "-F MINE", "-X MINE"):
             assert iptables.run(lab.home, ["iptables-nft", *line.split()]).returncode == 0
+        host = lab.host()
+        some = Chain(table="filter", name="DOCKER", owner=NET), rule("filter", "DOCKER", "-j DROP")
+        with ThreadPoolExecutor(1) as pool:  # the kernel reports the thread, not the process
+            for change in (lab.make, lab.drop):
+                pool.submit(change, host, *some).result()
         begin = time.monotonic()
         assert not w.wait(0.6)
         assert time.monotonic() - begin >= 0.6, (

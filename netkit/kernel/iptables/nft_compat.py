@@ -16,6 +16,7 @@ from hashlib import blake2b
 from socket import AF_INET, AF_INET6, htons
 from sys import intern
 
+from netkit.kernel import run
 from netkit.kernel.iptables.expressions import Expressions
 from netkit.kernel.netlink.codec import (
     CREATE,
@@ -170,6 +171,8 @@ def _new(head: bytes, r: NewRule) -> Request:
 def _transact(netlink: Netlink, at: int, requests: Sequence[Request]) -> Reply:
     none = HEADER.pack(0, 0, SUBSYSTEM_NUMBER)
     begin = Request(BATCH_BEGIN, none + attr(BATCH_GENID, at.to_bytes(4, "big")))
+    # The kernel reports the thread as the author.
+    run.acts(threading.get_native_id())
     return netlink.transaction([begin, *requests, Request(BATCH_END, none)])
 
 
