@@ -74,20 +74,22 @@ class Host:
         self._flows = Flows(ovs)
         self._tables = tables.Tables(home)
         self._uplinks = Uplinks(home, Desk(Path(handovers)))
-        self._registry = Registry(
-            (
-                Namespaces(namespaces).adapter(),
-                *self._rules.adapters(),
-                self._tables.adapter(),
-                ipset.ADAPTER,
-                sysctl.ADAPTER,
-                *self._open_vswitch(ovs),
-                ethtool.ADAPTER,
-                bpf_redirect.ADAPTER,
-                self._uplinks.adapter(),
-                apply.ADAPTER,
-                vxlan.ADAPTER,
-            )
+        self._registry = Registry(self._adapters(Namespaces(namespaces), ovs))
+
+    def _adapters(self, namespaces: Namespaces, ovs: Ovsdb) -> tuple[Adapter, ...]:
+        """In the order in which they are read."""
+        return (
+            namespaces.adapter(),
+            *self._rules.adapters(),
+            self._tables.adapter(),
+            ipset.ADAPTER,
+            sysctl.ADAPTER,
+            *self._open_vswitch(ovs),
+            ethtool.ADAPTER,
+            bpf_redirect.ADAPTER,
+            self._uplinks.adapter(),
+            apply.ADAPTER,
+            vxlan.ADAPTER,
         )
 
     def _open_vswitch(self, ovs: Ovsdb) -> Iterable[Adapter]:
