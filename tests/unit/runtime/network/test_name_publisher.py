@@ -66,7 +66,7 @@ def test_whoever_waits_for_names_does_not_wait_for_a_count_of_them() -> None:
 
     names = _publisher(Slow())
     try:
-        former: Any = SimpleNamespace(network="n", sandbox="s")
+        former: Any = SimpleNamespace(network="n", sandbox="s", container="")
         names.publish([], [former])
         names.flush()
         assert not counted.is_set()
