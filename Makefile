@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-cli bench-drivers bench-images bench-netlink bench-scale bench-watch bench-weave torture torture-store flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-docker-plugin bench-drivers bench-images bench-netlink bench-scale bench-watch bench-weave torture torture-docker torture-store flood simulate simulate-large
 
 setup:
 	script/setup
@@ -22,6 +22,11 @@ bench-cli: # make bench-cli BENCH='--only "ps|version"': the command line beside
 bench-drivers: # make bench-drivers BENCH=--quick; needs iperf3, and for the comparison mininet and bridge-utils
 	script/setup --dev
 	.venv/bin/python -m bench.drivers $(BENCH)
+
+bench-docker-plugin: # make bench-docker-plugin BENCH='--rounds 30': netkit as dockerd's plugin, and dockerd's own driver
+	script/setup --dev
+	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
+	.venv/bin/python -m bench.docker_plugin $(BENCH)
 
 bench-netlink: # make bench-netlink BENCH='--pairs 200': netlink batches beside pyroute2
 	script/setup --dev
@@ -47,6 +52,11 @@ bench-images: # make bench-images BENCH='--quick --peers netkit,dockerd': pull, 
 torture: # make torture TORTURE='--kills 2000 --seed 7', or with --lab over the hosts of a cluster
 	script/setup --dev
 	.venv/bin/python -m tests.torture $(TORTURE)
+
+torture-docker: # make torture-docker TORTURE='--kills 300 --seed 7 --live-restore': netkit as dockerd's plugin
+	script/setup --dev
+	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
+	.venv/bin/python -m tests.torture.plugin $(TORTURE)
 
 torture-store: # make torture-store TORTURE='--kills 200 --cuts 200 --full 200 --seed 7'; needs xfsprogs
 	script/setup --dev
