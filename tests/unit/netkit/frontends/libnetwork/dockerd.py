@@ -13,6 +13,7 @@ from netkit.network.config import NetworkConfig
 from netkit.testing.kernel import NETNS
 from tests.unit.netkit.network.test_controller import IP, Bench
 
+TOKENS = (f"{n:064x}" for n in itertools.count(1 << 64))
 KEY = "/var/run/docker/netns/0123456789ab"
 
 
@@ -20,32 +21,21 @@ def id_of(name: str) -> str:
     return name.encode().hex().ljust(64, "0")
 
 
-class Host(Bench):
-    """One host with netkit as dockerd's plugin."""
+class Calls(Bench):
+    """What dockerd calls on one host."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, NetworkConfig(ip=IP))
-        self.tokens = (f"{n:064x}" for n in itertools.count(1 << 64))
-        self.clock = 1000
-        self.net.start()
-        self.begin()
+    clock = 1000
 
     def begin(self) -> None:
+        """Make the front end, of a netkitd that has just started."""
         self.front = frontend.build(
             self.database,
             self.net,
             pools=DEFAULT_POOLS,
             occupied=lambda: (),
-            token=lambda: next(self.tokens),
+            token=lambda: next(TOKENS),
             now=lambda: self.clock,
         )
-
-    def restarted(self) -> None:
-        """netkitd was killed with everything in its memory, and started again."""
-        self.killed()
-        self.begin()
-        self.net.restore(self.front.live())
-        self.front.recover()
 
     def ipam(self, method: str, **fields: Any) -> dict[str, Any]:
         return self.call("", f"/IpamDriver.{method}", fields)
@@ -147,7 +137,7 @@ class Host(Bench):
         )
         return int(rows[0]["n"])
 
-    def rows(self) -> list[str]:
+    def docker_rows(self) -> list[str]:
         """What is stored for dockerd."""
         names = ("networks", "endpoints", "pools", "leases")
         return [
@@ -157,4 +147,20 @@ class Host(Bench):
         ]
 
 
-__all__ = ["KEY", "NETNS", "Host", "id_of"]
+class Host(Calls):
+    """One host with netkit as dockerd's plugin."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, NetworkConfig(ip=IP))
+        self.net.start()
+        self.begin()
+
+    def restarted(self) -> None:
+        """netkitd was killed with everything in its memory, and started again."""
+        self.killed()
+        self.begin()
+        self.net.restore(self.front.live())
+        self.front.recover()
+
+
+__all__ = ["KEY", "NETNS", "Calls", "Host", "id_of"]

@@ -122,10 +122,10 @@ def test_what_dockerd_does_not_have_is_removed_after_a_while(host: Host, docker:
 def test_what_dockerd_has_stays(host: Host, docker: Docker) -> None:
     host.run("back", "web")
     docker.networks["back"]["web"] = "web"
-    before = (host.things(), host.rows())
+    before = (host.things(), host.docker_rows())
     docker.wait(10 * GRACE)
     assert host.things() == before[0]
-    assert len(host.rows()) == len(before[1])
+    assert len(host.docker_rows()) == len(before[1])
 
 
 def test_an_address_that_nobody_got_is_released(host: Host, docker: Docker) -> None:
@@ -140,7 +140,7 @@ def test_a_network_that_is_gone_is_removed_with_its_pool(host: Host, docker: Doc
     docker.networks = {}
     docker.wait(GRACE)
     docker.wait(GRACE)
-    assert host.rows() == []
+    assert host.docker_rows() == []
     assert {n.spec.name for n in host.net.all()} == {"bridge", "host", "none"}
 
 
@@ -154,7 +154,7 @@ def test_a_pool_of_dockerds_own_driver_stays_as_long_as_its_network(
     assert host.front.tables.pool(pool) is not None
     docker.networks = {}
     docker.wait(GRACE)
-    assert host.rows() == []
+    assert host.docker_rows() == []
 
 
 def test_while_dockerd_is_down_all_stays(host: Host, docker: Docker) -> None:

@@ -125,7 +125,7 @@ def test_each_of_500_requests_has_an_answer(
     assert not [r for r in caplog.records if r.exc_info]
     _remove_all(host)
     assert host.things() == before
-    assert host.rows() == []
+    assert host.docker_rows() == []
     assert host.reserved() == 0
     assert not host.ports._by_holder
 

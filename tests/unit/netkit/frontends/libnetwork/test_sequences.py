@@ -57,7 +57,7 @@ def test_a_container_runs_and_nothing_of_it_is_left(host: Host) -> None:
     assert host.things() == made
     host.network_rm("back", "172.18.0.1")
     assert host.things() == before
-    assert host.rows() == []
+    assert host.docker_rows() == []
     assert host.reserved() == 0
 
 
@@ -129,7 +129,7 @@ def test_a_call_that_is_repeated_has_the_same_answer(host: Host, times: int) -> 
     same([host.ipam("ReleaseAddress", PoolID=pool, Address=ip) for _ in again])
     same([host.ipam("ReleasePool", PoolID=pool) for _ in again])
     same([host.driver("DeleteNetwork", NetworkID=id_of("back")) for _ in again])
-    assert host.rows() == []
+    assert host.docker_rows() == []
     assert host.reserved() == 0
 
 
@@ -213,7 +213,7 @@ def test_a_network_of_netkits_is_joined_by_its_name(host: Host) -> None:
     host.stop("back", "web", "10.41.0.3/24")
     host.network_rm("back", "10.41.0.1")
     assert host.net.find("shared") == made
-    assert host.rows() == []
+    assert host.docker_rows() == []
 
 
 def test_a_network_that_is_joined_must_be_the_same(host: Host) -> None:
@@ -243,7 +243,7 @@ def test_a_bad_option_makes_nothing(host: Host, options: dict[str, str], error: 
     assert host.front.tables.networks() == []
     host.ipam("ReleaseAddress", PoolID=host.pool, Address="10.40.0.1")
     host.ipam("ReleasePool", PoolID=host.pool)
-    assert host.rows() == []
+    assert host.docker_rows() == []
 
 
 def test_pools_without_a_subnet_are_distinct_and_counted(host: Host) -> None:
@@ -261,7 +261,7 @@ def test_after_a_kill_the_containers_go_on(net: Host) -> None:
     assert net.ports._by_holder
     net.stop("back", "web", address)
     net.network_rm("back", "10.40.0.1")
-    assert net.rows() == []
+    assert net.docker_rows() == []
     assert net.reserved() == 0
 
 
@@ -273,4 +273,4 @@ def test_ipam_without_a_network_of_netkits(host: Host) -> None:
     taken = host.ipam("RequestAddress", PoolID=pool, Address="10.40.0.129")
     assert "already in use" in taken["Err"]
     host.ipam("ReleasePool", PoolID=pool)
-    assert host.rows() == []
+    assert host.docker_rows() == []
