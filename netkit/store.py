@@ -171,6 +171,11 @@ class Database:
         with self._lock:
             self._omitted.pop(key, None)
 
+    def omitted(self, kind: Kind, id: str) -> bool:
+        """Whether the row could not be decoded when it was last read."""
+        with self._lock:
+            return (kind.table, id) in self._omitted
+
     def left_out(self) -> list[LeftOut]:
         """Rows that could not be decoded when last read, and that are there still."""
         with self._lock:

@@ -89,12 +89,13 @@ class Resolver:
                 self._fields.pop(sandbox_id, None)
 
     def known(self) -> frozenset[str]:
-        """Sandboxes the resolver answers, also those that an earlier netkitd set."""
+        """Sandboxes the resolver answers, also those that an earlier netkitd set.
+
+        It is asked when we connect to it, which we do again after each lost answer.
+        """
         with self._lock:
-            with suppress(Dead):
-                if self._process.sock is not None or self._connect():
-                    self._there = dict(self._process.call({"do": "list"})["sandboxes"])
-                    return frozenset(self._there)
+            if self._process.sock is not None or self._connect():
+                return frozenset(self._there)
             return frozenset(self._held)
 
     def close(self, stop: bool) -> None:

@@ -17,7 +17,7 @@ for a name of the world.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -125,11 +125,6 @@ def build_views(
     zones = all_zones((e for e in live if e.network in here), networks, domains)
     made = {id: build_view(own[id], networks, zones, servers) for id, servers in sandboxes.items()}
     return {id: v for id, v in made.items() if v is not None}
-
-
-def affected(changed_networks: Collection[str], endpoints: Iterable[EndpointRecord]) -> set[str]:
-    """Ids of the sandboxes whose views may differ after these networks (ids) have changed."""
-    return {e.sandbox for e in endpoints if e.network in changed_networks}
 
 
 def all_zones(

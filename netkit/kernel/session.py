@@ -31,6 +31,7 @@ class Session:
         self._links: dict[tuple[str, str | int], rtnl.SeenLink | None] = {}
         self.made: dict[tuple[str, str], int] = {}
         """Indexes of links that were made during this call, by namespace and name."""
+        self._all: dict[str, list[rtnl.SeenLink]] = {}  # by namespace
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +119,16 @@ class Session:
             self.look(ns, (which,))
         return self._links[ns, which]
 
+    def all_links(self, ns: str) -> list[rtnl.SeenLink]:
+        """Read all links of a namespace, in one request; `link` has them then."""
+        if ns not in self._all:
+            seen = [*map(rtnl.seen_link, self.netlink(ns).dump(rtnl.all_links()))]
+            self._all[ns] = seen
+            self._links |= {(ns, each.index): each for each in seen}
+            self._links |= {(ns, each.name): each for each in seen}
+        return self._all[ns]
+
     def forget_links(self) -> None:
         """Drop cached links, after a change."""
         self._links.clear()
+        self._all.clear()

@@ -7,7 +7,7 @@ what it does with sandboxes is `netkit.network.sandbox.SandboxController`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from netkit.driver import OverlayPorts, TrafficPolicy, Traits
@@ -88,6 +88,16 @@ class Networks(Protocol):
     ) -> list[EndpointRecord]:
         """Live endpoints of a network, or of a sandbox, or of a container of another engine by
         that engine's id of it."""
+        ...
+
+    def endpoints_around(
+        self, networks: Iterable[str], sandboxes: Iterable[str] = ()
+    ) -> list[EndpointRecord]:
+        """All live endpoints of the sandboxes on these networks, and of these sandboxes."""
+        ...
+
+    def occupied(self) -> set[str]:
+        """Ids of the networks that have live endpoints."""
         ...
 
 

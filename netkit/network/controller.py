@@ -247,6 +247,14 @@ class Controller:
             found = [r for r in other if network in {None, r.network}]
         return found
 
+    def endpoints_around(
+        self, networks: Iterable[str], sandboxes: Iterable[str] = ()
+    ) -> list[EndpointRecord]:
+        return self._parts.records.around(networks, sandboxes)
+
+    def occupied(self) -> set[str]:
+        return self._parts.records.networks()
+
     def sandbox(self, id: str) -> Sandbox | None:
         row = self._parts.records.sandbox(id)
         return row.opened.sandbox if row else None

@@ -94,6 +94,10 @@ class EndpointStore:
             held=tuple(port for r in endpoints for port in r.ports),
         )
 
+    def readable(self, id: str) -> bool:
+        """Whether a sandbox's document could be decoded when it was last read."""
+        return not self._db.omitted(SANDBOX, id)
+
     def save_sandbox(self, opened: SandboxRecord, state: str) -> None:
         self._db.execute(
             "INSERT INTO sandboxes (id, state, doc, ns) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
@@ -161,6 +165,24 @@ class EndpointStore:
         """List ready endpoints of a container of another engine, by that engine's id of it."""
         found = self.of_sandbox(opening=container, ready=True)
         return [r for r in found if r.container == container]
+
+    def around(self, networks: Iterable[str], sandboxes: Iterable[str]) -> list[EndpointRecord]:
+        """List all ready endpoints of sandboxes that are on one of `networks`, or in `sandboxes`.
+
+        In no particular order.  Costs what these are, whatever else there is.
+        """
+        rows = self._db.rows(
+            "SELECT id, doc FROM endpoints WHERE state='ready' AND sandbox IN ("
+            "SELECT sandbox FROM endpoints WHERE state='ready' AND network IN "
+            "(SELECT value FROM json_each(?)) UNION SELECT value FROM json_each(?))",
+            (_json.encode(sorted(networks)).decode(), _json.encode(sorted(sandboxes)).decode()),
+        )
+        return self._db.readable(rows, _record.decode, ENDPOINT)
+
+    def networks(self) -> set[str]:
+        """Ids of networks that have ready endpoints."""
+        rows = self._db.rows("SELECT DISTINCT network FROM endpoints WHERE state='ready'")
+        return {str(row["network"]) for row in rows}
 
     def index(self) -> list[Index]:
         """List the key columns of all endpoints, in whatever state, readable or not."""

@@ -10,14 +10,14 @@ import msgspec
 
 from netkit import threads
 from netkit.errors import NetkitError
-from netkit.model import Key
+from netkit.model import Key, Resource
 from netkit.network.context import NetworkContext
 from netkit.network.endpoint_store import PENDING, READY, EndpointStore, SandboxRecord
 from netkit.network.entry import NetworkEntry
 from netkit.network.sandbox import SandboxController
 from netkit.network.unreadable_rows import Unread, unread, without_kept
 from netkit.portallocator import PortAllocator
-from netkit.reconcile.converge import Change
+from netkit.reconcile.converge import Change, Converger
 from netkit.spec import Sandbox
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def restore_sandboxes(
         if state != READY:
             log.warning("container %s runs with an incomplete network: kept", live[id].name)
             records.save(records.of_sandbox(sandbox=id))
-        kept = msgspec.structs.replace(opened, sandbox=live[id])
-        records.save_sandbox(kept, READY)
+        if state != READY or opened.sandbox != live[id] or not records.readable(id):
+            records.save_sandbox(msgspec.structs.replace(opened, sandbox=live[id]), READY)
         for record in records.of_sandbox(sandbox=id, ready=True):
             undo = partial(sandboxes.readdressing.undo_cut_short, record)
             _try(f"undo a change of {record.owner_name}'s addresses", undo)
@@ -124,6 +124,7 @@ def converge_everything(
     except NetkitError:
         _each_network(parts, rows)
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
+    together = Together(parts.converger)
     for _, opened in parts.records.sandboxes():
         joined = sandboxes.attach_entries(sandboxes.endpoints(opened.sandbox.id))
         access = parts.policies.resolve(joined)
@@ -132,15 +133,46 @@ def converge_everything(
         if opened.sandbox.id not in live:
             continue  # could not be closed: not made anew, and not swept, since a retry closes it
         change = Change.of(without_kept(parts.converger, state, rows))
-        again = partial(parts.converger.converge, change)
-        _try(f"restore the network of {opened.sandbox.name}", again)
+        together.add(f"restore the network of {opened.sandbox.name}", change)
         parts.policies.set_applied(access)
         _hold_ports(parts.ports, opened)
         parts.names.publish([r for _, r in joined], ())
+    together.finish()
     # Last: until everything that is ready has been made, what has our mark may be what a row needs,
     # and what is removed too early cuts off containers that ran on.
     before_sweep()
     _remove_unwanted(parts, wanted)
+
+
+class Together:
+    """Converge to several changes at a time; where that fails, to each by itself, reported."""
+
+    MOST = 64  # changes at a time: their namespaces are open meanwhile
+
+    def __init__(self, converger: Converger) -> None:
+        self._converger = converger
+        self._waiting: list[tuple[str, Change]] = []
+        self._desired: dict[Key, Resource] = {}
+
+    def add(self, what: str, change: Change) -> None:
+        contradicts = any(self._desired.get(k, r) != r for k, r in change.desired.items())
+        if contradicts or len(self._waiting) >= self.MOST:
+            self.finish()
+        self._waiting.append((what, change))
+        self._desired |= change.desired
+
+    def finish(self) -> None:
+        waiting, desired = self._waiting, self._desired
+        self._waiting, self._desired = [], {}
+        if len(waiting) > 1:
+            try:
+                self._converger.converge(Change.of(desired))
+            except NetkitError as error:
+                log.info("%d networks of containers one by one, as: %s", len(waiting), error)
+            else:
+                return
+        for what, change in waiting:
+            _try(what, partial(self._converger.converge, change))
 
 
 def _each_network(parts: NetworkContext, rows: Unread) -> None:

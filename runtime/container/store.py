@@ -36,6 +36,7 @@ class ContainerStore:
         # Names by id of rows that cannot be read (e.g. written by a newer version): their files and
         # networks are kept, and their names stay taken.
         self.unreadable = {id: n for n, id in self._ids.items() if id not in self._by_id}
+        self._relating = {c.id for c in self._by_id.values() if _relates(c)}
         self._footprint = Footprint("the configuration of a container", "remove containers")
         for row in rows:
             if row["id"] in self._by_id:
@@ -43,6 +44,14 @@ class ContainerStore:
 
     def all(self) -> list[Container]:
         return sorted(self._by_id.copy().values(), key=lambda c: c.created, reverse=True)
+
+    def relating(self) -> list[Container]:
+        """List those that name other containers, by links or as their network; newest first.
+
+        Perhaps also some that did before.  Few do: a start or a stop looks at these, not at all.
+        """
+        found = (self._by_id.get(id) for id in self._relating.copy())
+        return sorted(filter(None, found), key=lambda c: c.created, reverse=True)
 
     def find(self, ref: str) -> Container:
         # Docker's order: id, name, link, unique prefix of an id.
@@ -104,6 +113,7 @@ class ContainerStore:
                 raise
             self._by_id[c.id] = c
             self._ids[c.name] = c.id
+            self._note_relations(c)
 
     def admit(self, c: Container) -> None:
         """Check a client's change before it is saved: InvalidSpec or NoRoom beyond memory bounds.
@@ -136,6 +146,7 @@ class ContainerStore:
         document = msgspec.json.encode(c)
         self._db.execute("UPDATE container SET doc=? WHERE id=?", (document, c.id))
         self._footprint.note(c.id, document)
+        self._note_relations(c)
 
     def flush(self) -> None:
         """What was saved survives a power cut from here on.  StoreError."""
@@ -162,4 +173,13 @@ class ContainerStore:
             self._db.execute("DELETE FROM container WHERE id=?", (c.id,))
             self._by_id.pop(c.id, None)
             self._ids.pop(c.name, None)
+            self._relating.discard(c.id)
             self._footprint.release(c.id)
+
+    def _note_relations(self, c: Container) -> None:
+        if _relates(c) and c.id in self._by_id:
+            self._relating.add(c.id)
+
+
+def _relates(c: Container) -> bool:
+    return bool(links_of(c)) or c.host_config.network_of is not None

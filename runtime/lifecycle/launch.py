@@ -258,6 +258,13 @@ class Launcher:
         )  # fmt: skip
         return self._shim.remains(c.id) or any(path.exists() for path in held)
 
+    def leftovers(self) -> set[str]:
+        """Ids of all containers of which anything is left that only a running one has."""
+        places = (
+            self._paths.rootfs(""), self._paths.shared_memory(""), self._paths.staged(""),
+        )  # fmt: skip
+        return self._shim.leftovers().union(*map(_names, places))
+
     def paused(self, c: Container) -> bool:
         return self._shim.paused(c.id)
 

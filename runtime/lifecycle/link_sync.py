@@ -22,13 +22,13 @@ class LinkSync:
 
     def started(self, child: Container) -> None:
         """Update the parents of a child that has started: its address may have changed."""
-        for parent in self._store.all():
+        for parent in self._store.relating():
             if child.id in links_of(parent).values():
                 self._sandboxes.refresh_links(parent)
 
     def renamed(self, changed: Container) -> None:
         """Update the links of a renamed container and of its parents."""
-        for c in self._store.all():
+        for c in self._store.relating():
             if links_of(c) and (c is changed or changed.id in links_of(c).values()):
                 with self._supervisor.lock(c.id):
                     self._refresh(c)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from netkit import threads
@@ -55,9 +55,10 @@ class Recovery:
             live.update(of_engine())
         self._networks.restore(live)
         threads.attempt("restoring names", lambda: self._dns_publisher.restore(live))
+        left = self._leftovers()
         for c in self._store.all():
             with self._supervisor.lock(c.id):
-                self._supervisor.owed.attempt(c, "recovering", partial(self._recover, c))
+                self._supervisor.owed.attempt(c, "recovering", partial(self._recover, c, left))
         # A container whose row cannot be read still has its files and perhaps a process: keep them.
         known = {c.id for c in self._store.all()} | self._store.unreadable.keys()
         self._launcher.sweep(known)
@@ -92,11 +93,23 @@ class Recovery:
             threads.report(f"checking whether container {id[:12]} runs", error)
             return True
 
-    def _recover(self, c: Container) -> None:
-        """Reconcile one container with its process; may be repeated."""
+    def _leftovers(self) -> set[str]:
+        """Ids of containers of which anything may be left on the host: one look for all."""
+        try:
+            return self._launcher.leftovers()
+        except Exception as error:  # noqa: BLE001  reported; each is looked at
+            threads.report("listing what is left of containers that do not run", error)
+            return {c.id for c in self._store.all()}
+
+    def _recover(self, c: Container, left: Collection[str]) -> None:
+        """Reconcile one container with its process; may be repeated.
+
+        `left`: ids of containers of which anything was left when the daemon started.
+        """
         running = self._shim.running(c.id)
         self._restore(c, running.init.pid if running and running.init.alive else 0)
-        if self._store.get(c.id) is c and not c.state.alive and self._launcher.leftover_ids(c):
+        over = self._store.get(c.id) is c and not c.state.alive
+        if over and c.id in left and self._launcher.leftover_ids(c):
             self._launcher.abandon(c)  # its exit was recorded, and the clean-up cut short
 
     def _restore(self, c: Container, pid: int) -> None:

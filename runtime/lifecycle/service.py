@@ -136,6 +136,9 @@ class ContainerService:
     def all(self) -> list[Container]:
         return self._store.all()
 
+    def relating(self) -> list[Container]:
+        return self._store.relating()
+
     def start(self, ref: str) -> bool:
         return self._life.start(ref)
 

@@ -83,10 +83,12 @@ class EtcFiles:
             links=self._links(c),
         )
 
-    def resolver(self, c: Container, joined: Sequence[EndpointRecord]) -> tuple[str, list[str]]:
-        """(text of resolv.conf, upstream servers)."""
+    def resolver(
+        self, c: Container, joined: Sequence[EndpointRecord], host: str | None = None
+    ) -> tuple[str, list[str]]:
+        """(text of resolv.conf, upstream servers); `host` is `host_text`, if it was just read."""
         return etc_files.render_resolv_conf(
-            self._host_text(),
+            self.host_text() if host is None else host,
             dns=c.host_config.dns or list(self._config.dns),
             search=c.host_config.dns_search or list(self._config.dns_search),
             options=c.host_config.dns_options or list(self._config.dns_opts),
@@ -97,11 +99,12 @@ class EtcFiles:
     def host_servers(self) -> list[str]:
         """Upstream servers for a container without settings of its own: another engine's."""
         return etc_files.render_resolv_conf(
-            self._host_text(), dns=self._config.dns, search=(), options=(), embedded=True
+            self.host_text(), dns=self._config.dns, search=(), options=(), embedded=True
         )[1]
 
     @staticmethod
-    def _host_text() -> str:
+    def host_text() -> str:
+        """Read the host's resolv.conf; "" where there is none."""
         try:
             return etc_files.host_resolv_path().read_text()
         except OSError as error:

@@ -30,6 +30,8 @@ from runtime.network.container_files import EtcFiles
 from runtime.network.everyone import by_container
 from runtime.paths import Paths
 
+Endpoints = list[EndpointRecord]
+
 log = logging.getLogger("netkit.naming")
 AGAIN = 1.0  # seconds until failed updates are retried
 IDLE = 1.0  # seconds the resolver runs on without containers, in case one starts
@@ -50,6 +52,7 @@ class DnsPublisher:
         self._busy = False
         self._views = 0
         self._failed: tuple[set[str], set[str]] = (set(), set())  # to retry, as above
+        self._mixed = False  # whether other engines' containers have been seen
         self._trouble = ""  # the last error, so that it is logged once
         self._thread = threads.looping("netkit-names", self._loop, over=lambda: self._closed)
 
@@ -65,6 +68,7 @@ class DnsPublisher:
         if not named:
             return
         with self._wake:
+            self._mixed = self._mixed or any(e.engine for e in named)
             self._changed |= {e.network for e in named}
             self._left |= {e.sandbox for e in by_container(left)}
             self._wake.notify()
@@ -152,9 +156,9 @@ class DnsPublisher:
                     changed, left = changed | self._failed[0], left | self._failed[1]
                     self._failed = (set(), set())
             error: BaseException | None = None
-            here: set[str] = set()
+            gone: set[str] = set()
             try:
-                here = self._update_resolver(changed, left)
+                gone = self._update_resolver(changed, left)
             except BaseException as bad:  # noqa: BLE001  passed to the waiting threads
                 error = bad if isinstance(bad, NetkitError) else unexpected(bad)
                 self._failed = (self._failed[0] | changed, self._failed[1] | left)
@@ -168,38 +172,57 @@ class DnsPublisher:
                     done.set_exception(error)
             if error is None and (changed or left):
                 # After that: whoever waits needs the names, and no count of them.
-                threads.attempt("counting the resolver's views", partial(self._count_views, here))
+                threads.attempt("counting the resolver's views", partial(self._count_views, gone))
 
     def _update_resolver(self, changed: set[str], left: set[str]) -> set[str]:
-        """Return the ids of all sandboxes, or of dockerd's containers, that have endpoints."""
-        # One that dockerd runs has a view once it is known which container it is of: its
-        # sandboxes are in one namespace.
-        endpoints = by_container(self._networks.endpoints())
+        """Return the ids of sandboxes, or of dockerd's containers, that have no endpoint now."""
+        own, others = self._read(changed, left)
         records = {r.id: r for r in self._networks.all()}
-        concerned = zones.affected(changed, endpoints) | left
-        by_sandbox: dict[str, list[EndpointRecord]] = {}
-        for e in endpoints:
+        by_sandbox: dict[str, list[EndpointRecord]] = {id: [] for id in left}
+        for e in own:
             by_sandbox.setdefault(e.sandbox, []).append(e)
-        servers = {id: self._servers(id, by_sandbox.get(id, ())) for id in concerned}
-        domains = self._domains({e.network for e in endpoints if e.sandbox in concerned}, records)
+        host = self._files.host_text() if own else ""
+        servers = {
+            id: self._servers(id, found, host) if found else ()
+            for id, found in by_sandbox.items()
+        }
+        domains = self._domains({e.network for e in own}, records)
         elsewhere = self._networks.global_networks.remote_endpoints()
-        everywhere = [*endpoints, *(e for e in elsewhere if e.network not in domains)]
+        everywhere = [*own, *others, *(e for e in elsewhere if e.network not in domains)]
         views = zones.build_views(servers, everywhere, records, domains)
-        for id in sorted(concerned):
+        for id in sorted(by_sandbox):
             if id in views:
                 self._set(id, views[id])
             elif self._resolver is not None:
                 self._resolver.remove(id)
-        return set(by_sandbox)
+        return {id for id, found in by_sandbox.items() if not found}
 
-    def _count_views(self, here: set[str]) -> None:
-        """Note how many sandboxes the resolver has; those that are not `here` are to be removed.
+    def _read(self, changed: set[str], left: set[str]) -> tuple[Endpoints, Endpoints]:
+        """Read all endpoints of sandboxes on networks that changed, and of those that `left`; and
+        the others on their networks.
+        """
+        if not self._mixed:
+            own = self._networks.endpoints_around(changed, left)
+            self._mixed = any(e.engine for e in own)
+        if self._mixed:
+            # One that dockerd runs has a view once it is known which container it is of: its
+            # sandboxes are in one namespace.
+            every = by_container(self._networks.endpoints())
+            concerned = {e.sandbox for e in every if e.network in changed} | left
+            return ([e for e in every if e.sandbox in concerned],
+                    [e for e in every if e.sandbox not in concerned])  # fmt: skip
+        here = {e.sandbox for e in own}
+        further = sorted(id for id in {e.network for e in own} - changed if self._named(id))
+        found = (e for id in further for e in self._networks.endpoints(network=id))
+        return own, [e for e in found if e.sandbox not in here]
 
-        Such is one whose removal was made, and the answer lost.
+    def _count_views(self, gone: set[str]) -> None:
+        """Note how many sandboxes the resolver has; of these, those that are `gone` are to be
+        removed once more: the answer to the removal was lost.
         """
         known = self._resolver.known() if self._resolver is not None else frozenset()
         self._views = len(known)
-        self._failed = (self._failed[0], self._failed[1] | (known - here))
+        self._failed = (self._failed[0], self._failed[1] | (known & gone))
 
     def _domains(
         self, networks: Iterable[str], records: Mapping[str, NetworkRecord]
@@ -217,7 +240,7 @@ class DnsPublisher:
 
     def _set(self, id: str, view: ResolverView) -> None:
         place = self._paths.namespace(id)
-        for sandbox in self._of_engine(id):
+        for sandbox in self._of_engine(id) if self._store.get(id) is None else ():
             place = Path(sandbox.ns)
             if sandbox.handover:
                 view = replace(view, address=BESIDE)
@@ -237,8 +260,8 @@ class DnsPublisher:
         found = (own or self._networks.sandbox(each) for each in ids)
         return [s for s in found if s is not None and s.foreign]
 
-    def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
+    def _servers(self, id: str, joined: Sequence[EndpointRecord], host: str) -> Sequence[str]:
         c: Container | None = self._store.get(id)
         if c is not None:
-            return self._files.resolver(c, joined)[1]
+            return self._files.resolver(c, joined, host)[1]
         return self._files.host_servers() if any(e.engine for e in joined) else ()

@@ -83,6 +83,12 @@ class NetworksService:
     ) -> list[EndpointRecord]:
         return self._service.endpoints(network=network, sandbox=sandbox)
 
+    def endpoints_of(self, sandboxes: Sequence[str]) -> list[EndpointRecord]:
+        return self._service.endpoints_around((), sandboxes)
+
+    def occupied(self) -> set[str]:
+        return self._service.occupied()
+
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         return self._peers(record)
 

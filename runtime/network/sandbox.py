@@ -150,7 +150,7 @@ class ContainerNetwork:
 
     def shared(self, c: Container) -> bool:
         """Does another container run in its namespace, directly or through a third one?"""
-        live = [o for o in self._store.all() if o.id != c.id and o.state.alive]
+        live = [o for o in self._store.relating() if o.id != c.id and o.state.alive]
         others = (o for o in live if o.host_config.network_of is not None)
         return any(home(o, self._store.find) is c for o in others)
 
@@ -244,7 +244,7 @@ class ContainerNetwork:
     def _relink(self, child: Container, record: NetworkRecord) -> None:
         """Update the parents of a container whose address on the default network changed."""
         if record.builtin:
-            for parent in self._store.all():
+            for parent in self._store.relating():
                 if child.id in links_of(parent).values():
                     self.refresh_links(parent)
 

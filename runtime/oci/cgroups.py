@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from netkit import threads
@@ -107,7 +108,8 @@ class Cgroups:
     def frozen(self, path: str) -> bool:
         """Is the group paused?  cgroup-v1/freezer-subsystem.rst; cgroup-v2.rst, cgroup.freeze."""
         name, wanted = ("cgroup.freeze", "1") if self.version == 2 else ("freezer.state", "FROZEN")
-        for folder in self.folders(path):
+        folders = [TOP / "freezer" / path.lstrip("/")] if self.version == 1 else []
+        for folder in chain(folders, self.folders(path)):  # v1: elsewhere only if not there
             with contextlib.suppress(FileNotFoundError):
                 return (folder / name).read_text().strip() == wanted
         return False

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from netkit.errors import InvalidSpec, NetkitError
 from netkit.gone import if_there
 from runtime.oci import binaries, conmon
@@ -48,6 +50,19 @@ class ExitStatus:
 class Running:
     init: Process
     monitor: Process | None
+
+
+class _Linux(msgspec.Struct):
+    path: str = msgspec.field(name="cgroupsPath")
+
+
+class _Configuration(msgspec.Struct):
+    """Of a bundle's config.json, what is read back."""
+
+    linux: _Linux
+
+
+_configuration = msgspec.json.Decoder(_Configuration)
 
 
 class Shim:
@@ -245,7 +260,8 @@ class Shim:
 
     def running(self, id: str) -> Running | None:
         try:
-            doc = json.loads((self.bundle(id) / "process.json").read_text())
+            with open(f"{self.bundles}/{id}/process.json", "rb") as file:
+                doc = json.load(file)
             monitor = Process(*doc["monitor"]) if doc["monitor"] else None
             return Running(init=Process(*doc["init"]), monitor=monitor)
         except (FileNotFoundError, ValueError, LookupError, TypeError):  # there is none, or damaged
@@ -292,10 +308,9 @@ class Shim:
 
     def _cgroup(self, id: str) -> str:
         try:
-            doc = json.loads((self.bundle(id) / "config.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            return _configuration.decode((self.bundle(id) / "config.json").read_bytes()).linux.path
+        except (FileNotFoundError, msgspec.DecodeError):
             return ""
-        return str(doc["linux"]["cgroupsPath"])
 
     # control of conmon
 

@@ -64,11 +64,7 @@ def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
 
 def owned(session: Session, prefix: str) -> dict[Key, Resource]:
     """Links of the host whose alias starts with `prefix`, and our addresses and routes on them."""
-    ours = {
-        s.name: s
-        for s in map(rtnl.seen_link, session.netlink(HOST).dump(rtnl.all_links()))
-        if s.alias.startswith(prefix)
-    }
+    ours = {s.name: s for s in session.all_links(HOST) if s.alias.startswith(prefix)}
     keys: list[Key] = [("link", HOST, name) for name in ours]
     indexes = {s.index for s in ours.values()}
     # Full dumps: rtnetlink finds nothing by its mark.
@@ -76,10 +72,11 @@ def owned(session: Session, prefix: str) -> dict[Key, Resource]:
         r = rtnl.seen_route(message)
         if r.oif in indexes and r.proto == rtnl.RTPROT_NETKIT:
             keys.append(("route", HOST, str(r.dst)))
-    for s in ours.values():
-        for a in map(rtnl.seen_addr, session.netlink(HOST).dump(rtnl.addresses(s.index))):
-            if ADDRESSES_ARE_MARKED and a.proto == rtnl.RTPROT_NETKIT:
-                keys.append(("addr", HOST, s.name, str(a.address)))
+    names = {s.index: s.name for s in ours.values()}
+    for message in session.netlink(HOST).dump(rtnl.addresses()) if ADDRESSES_ARE_MARKED else ():
+        a, name = rtnl.seen_addr(message), names.get(rtnl.link_of_addr(message))
+        if name is not None and a.proto == rtnl.RTPROT_NETKIT:
+            keys.append(("addr", HOST, name, str(a.address)))
     return {k: r for k, r in observe(session, keys).items() if (r.owner or "").startswith(prefix)}
 
 
@@ -218,7 +215,9 @@ def _peers(session: Session, by_ns: dict[str, list[Key]], namespaces: list[str])
         }
         if not pairs:
             continue
-        places = _numbers(session, ns, namespaces) | {None: ns}
+        places = {None: ns} | _numbers(session, ns, [HOST] if ns != HOST else namespaces)
+        if any(s.nsid not in places for s in pairs.values()):  # rarely, of a container
+            places |= _numbers(session, ns, namespaces)
         wanted: dict[str, set[int]] = {}
         for s in pairs.values():
             if s.nsid in places:

@@ -343,8 +343,8 @@ def _addr(index: int, address: IPInterface) -> bytes:
     return head + attr(IFA_LOCAL, address.packed)
 
 
-def addresses(index: int) -> Request:
-    """All of one link."""
+def addresses(index: int = 0) -> Request:
+    """All of one link, or of all links."""
     return Request(GETADDR, IFADDR.pack(0, 0, 0, 0, index))
 
 
@@ -354,6 +354,11 @@ def seen_addr(message: bytes) -> SeenAddr:
     # IFA_ADDRESS is the peer's where the address has one; IPv6 has IFA_LOCAL only then.
     raw = a.get(IFA_LOCAL) or a[IFA_ADDRESS]
     return SeenAddr(ip_interface((raw, length)), a.get(IFA_PROTO, b"\0")[0])
+
+
+def link_of_addr(message: bytes) -> int:
+    """Return the index of the link that an address is on."""
+    return int(IFADDR.unpack_from(message)[4])
 
 
 def new_route(dst: IPNetwork, oif: int, gateway: IPAddress | None, *, replace: bool) -> Request:

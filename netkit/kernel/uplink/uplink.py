@@ -103,7 +103,8 @@ class Uplinks:
         """Ports of bridges whose mark starts with `prefix`, that have no mark themselves."""
         for journal in sorted(self._desk.folder.glob("*.json")):
             self._recover(session, journal.stem)
-        links = [rtnl.seen_link(m) for m in session.netlink(HOST).dump(rtnl.all_links())]
+            session.forget_links()
+        links = session.all_links(HOST)
         ours = {s.index for s in links if s.alias.startswith(prefix) and s.kind == "bridge"}
         ports = [s for s in links if s.master in ours and not s.alias.startswith(MARK)]
         found = (_seen(session, s.name) for s in ports)

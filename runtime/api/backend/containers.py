@@ -29,6 +29,9 @@ class Containers(Protocol):
 
     def find(self, ref: str) -> Container: ...
     def all(self) -> list[Container]: ...
+    def relating(self) -> list[Container]:
+        """Those that name other containers: by links, or as their network."""
+        ...
 
     def start(self, ref: str) -> bool:
         """Start it; False if it was running already."""

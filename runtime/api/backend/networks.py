@@ -29,6 +29,14 @@ class Networks(Protocol):
         """Live endpoints of a network, of a sandbox, or all."""
         ...
 
+    def endpoints_of(self, sandboxes: Sequence[str]) -> list[EndpointRecord]:
+        """Live endpoints of several sandboxes."""
+        ...
+
+    def occupied(self) -> set[str]:
+        """Ids of the networks that have live endpoints."""
+        ...
+
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         """Other hosts a network has tunnels to, in the API's format: Name, IP, State."""
         ...

@@ -72,7 +72,7 @@ def _listing(
 ) -> _Listing:
     networks = {n.spec.name: n.id for n in engine.networks.all()}
     containers = engine.containers.all()
-    links = linking.aliases(containers)
+    links = linking.aliases(engine.containers.relating())
     wanted = ContainerFilter(
         filters=filters,
         all=all,
@@ -81,12 +81,13 @@ def _listing(
         network_ids=networks,
         links=links,
     )
-    # One pass over all endpoints and images: a query for each container would take too long.
+    chosen = select(containers, wanted)
+    # One query: one for each container would take too long.
     live: dict[str, list[EndpointRecord]] = {}
-    for endpoint in engine.networks.endpoints():
+    for endpoint in engine.networks.endpoints_of([c.id for c in chosen]):
         live.setdefault(endpoint.sandbox, []).append(endpoint)
     tags = {n: image.id for image in engine.images.all() for n in (*image.tags, *image.digests)}
-    return _Listing(select(containers, wanted), live, networks, tags, links)
+    return _Listing(chosen, live, networks, tags, links)
 
 
 def _image_ids(engine: Engine, refs: Sequence[str]) -> list[str]:

@@ -134,7 +134,7 @@ async def list_(call: ApiRequest) -> web.StreamResponse:
 
 
 def _all(engine: Engine) -> tuple[list[NetworkRecord], set[str]]:
-    return engine.networks.all(), {e.network for e in engine.networks.endpoints()}
+    return engine.networks.all(), engine.networks.occupied()
 
 
 async def inspect(call: ApiRequest) -> web.StreamResponse:

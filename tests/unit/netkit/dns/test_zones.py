@@ -13,7 +13,6 @@ from netkit.dns.zones import (
     Published,
     ResolverView,
     Zone,
-    affected,
     build_views,
 )
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, NetworkSpec
@@ -198,11 +197,6 @@ def test_a_container_of_another_network_sees_nothing_of_an_overlay_s() -> None:
     for name in ("db", "web", "db.front", "db.weave.local", "web.front.weave.local"):
         assert view.addresses(name) is None
     assert view.name_of("10.1.128.1") is None
-
-
-def test_affected_are_those_on_the_changed_networks() -> None:
-    live = [endpoint("a", "front", "10.1.0.2/16"), endpoint("b", "back", "10.2.0.2/16")]
-    assert affected({"front"}, live) == {"a"}
 
 
 NAMES = st.dictionaries(

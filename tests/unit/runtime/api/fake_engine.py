@@ -109,6 +109,8 @@ class FakeContainers:
         with self._lock:
             return list(self._all.values())
 
+    relating = all
+
     def start(self, ref: str) -> bool:
         c = self.find(ref)
         with self._lock:

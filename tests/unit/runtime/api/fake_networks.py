@@ -80,6 +80,12 @@ class FakeNetworks:
         return [e for e in self._endpoints
                 if network in {None, e.network} and sandbox in {None, e.sandbox}]  # fmt: skip
 
+    def endpoints_of(self, sandboxes: Sequence[str]) -> list[EndpointRecord]:
+        return [e for e in self._endpoints if e.sandbox in sandboxes]
+
+    def occupied(self) -> set[str]:
+        return {e.network for e in self._endpoints}
+
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         return []
 

@@ -1,4 +1,4 @@
-"""Names of containers that are created at once."""
+"""Names of containers that are created at once, and what is known without looking at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from random import Random
 
 from netkit.store import Database
 from runtime.container import names
+from runtime.container.links import LINKS
 from runtime.container.store import ContainerStore
+from tests.unit.runtime.lifecycle.container_world import container
 
 
 def test_containers_created_at_once_get_different_names(tmp_path: Path) -> None:
@@ -17,3 +19,20 @@ def test_containers_created_at_once_get_different_names(tmp_path: Path) -> None:
     assert first != second
     store.unclaim(first)
     assert names.generate(Random(7), store.claim) == first
+
+
+def test_containers_that_name_others_are_known_whoever_wrote_their_rows(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    store = ContainerStore(database)
+    plain, parent, sidecar, later = (container(x * 64, x) for x in "abcd")
+    parent.extra[LINKS] = {"db": plain.id}
+    sidecar.host_config.network_mode = f"container:{plain.id}"
+    for c in (plain, parent, sidecar, later):
+        store.add(c)
+    assert {c.name for c in store.relating()} == {"b", "c"}
+    later.extra[LINKS] = {"db": plain.id}
+    store.save(later)
+    store.remove(parent)
+    assert {c.name for c in store.relating()} == {"c", "d"}
+    assert {c.name for c in ContainerStore(database).relating()} == {"c", "d"}
+    database.close()

@@ -199,6 +199,16 @@ def test_a_start_by_hand_keeps_a_network_shared_with_other_containers(
         assert not any(p.startswith("sandboxes.close") for p in world.points.met)
 
 
+def test_containers_without_a_run_are_not_looked_at_one_by_one(memory: Path) -> None:
+    with daemon(memory / "w") as world:
+        for n in range(5):
+            world.supervisor.create(world.container(f"{n}" * 64, f"c{n}"))
+        world.points.begin()
+        restore(world)
+        assert [p for p in world.points.met if "leftovers" in p]
+        assert not [p for p in world.points.met if p.startswith(("shim.remains", "shim.abort"))]
+
+
 # -- each call of a recovery fails --------------------------------------------------------
 
 ALL = {"networks.restore 1"}  # without which no daemon is of use: the start fails
