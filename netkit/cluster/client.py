@@ -9,17 +9,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar
 
-import ovs.db.idl
-
 from netkit.cluster import transactions
 from netkit.cluster.schema import SCHEMA
 from netkit.cluster.state import Held, Member, Own, Shared
-from netkit.cluster.streams import TlsStream, enable
 from netkit.cluster.tls import Certificates
 from netkit.driver import Subnet
 from netkit.errors import KernelError, Unreachable
 from netkit.ipam.pools import UsedSubnet
-from netkit.kernel.ovs.idl import Connection, Copy, Write
+from netkit.kernel.ovs.idl import Connection, Copy, Write, python_ovs
 from netkit.model import IPAddress
 from netkit.network.remote import not_in_cluster
 from netkit.spec import NetworkRecord
@@ -36,9 +33,10 @@ class Server(Connection):
     roams: ClassVar[bool] = True  # and asks the next one only for what it missed
 
     def _open(self) -> Copy:
-        schema = ovs.db.idl.SchemaHelper(schema_json=SCHEMA)
+        ovs = python_ovs()
+        schema = ovs.SchemaHelper(schema_json=SCHEMA)
         schema.register_all()
-        idl = ovs.db.idl.Idl(self.remote, schema, PROBE, leader_only=False)
+        idl = ovs.Idl(self.remote, schema, PROBE, leader_only=False)
         idl._session.reconnect.set_backoff(*RETRY)
         return idl
 
@@ -46,6 +44,8 @@ class Server(Connection):
         return bool(idl.state == idl.IDL_S_MONITORING)
 
     def _unanswered(self) -> str:
+        from netkit.cluster.streams import TlsStream  # see python_ovs
+
         trouble = f" ({TlsStream.trouble})" if TlsStream.trouble else ""
         return (
             f"the cluster does not answer at {self.remote}{trouble}: networks of scope global can "
@@ -72,6 +72,8 @@ class Client:
     def __init__(self, me: str, certificates: Certificates | None = None) -> None:
         """Raise KernelError, InvalidSpec where these certificates cannot be used."""
         if certificates is not None:
+            from netkit.cluster.streams import enable  # see python_ovs
+
             enable(certificates)
         self._me = me
         self.hint = threading.Event()  # the cluster, or this host's database, has changed

@@ -140,16 +140,6 @@ def new_home(folder: Path) -> Path:
     return home
 
 
-def sweep(folder: Path) -> None:
-    """Remove contexts that builds of a killed daemon have left, at the start."""
-    if folder.is_dir():
-        for left in folder.iterdir():
-            if left.is_dir() and not left.is_symlink():
-                remove_tree(left)
-            else:
-                left.unlink()
-
-
 def _dockerfile(root: Root, name: str) -> tuple[str, bytes]:
     """(name, content) of the Dockerfile; dockerd takes "dockerfile" for "Dockerfile"."""
     for tried in _tried(name):

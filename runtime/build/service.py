@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from netkit import threads
 from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound, unexpected
 from netkit.store import Database
 from runtime import limits
@@ -63,18 +62,6 @@ class BuildService:
         self._puller = puller
         self._cache = StepCache(database, images)
         self._running: dict[str, Cancel] = {}
-
-    def restore(self) -> None:
-        """Remove what builds of a killed daemon have left, at the start."""
-        for container in self._containers.all():
-            if container.building:
-                what = f"removing container {container.name} of a build that was cut short"
-                threads.attempt(what, partial(self._remove, container.id))
-        threads.attempt("removing contexts of builds", lambda: context.sweep(self._folder))
-        self._cache.forget_all_but(image.id for image in self._images.all())
-
-    def _remove(self, id: str) -> None:
-        self._containers.remove(id, force=True, volumes=True, link=False)
 
     def cancel(self, build_id: str) -> None:
         if (running := self._running.get(build_id)) is not None:

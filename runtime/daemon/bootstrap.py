@@ -9,12 +9,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from netkit.driver import OverlayPorts
 from netkit.frontends.cni.service import CniService
 from netkit.kernel.iptables import br_netfilter
+from netkit.network.controller import Controller
 from netkit.store import Database
-from runtime.build.service import BuildService
 from runtime.daemon import registry_keys
 from runtime.daemon.bootstrap_builds import build_build_service
 from runtime.daemon.bootstrap_cni import build_cni_service
@@ -27,6 +28,7 @@ from runtime.daemon.bootstrap_weave import build_weave_service
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.discovery import load_drivers
 from runtime.daemon.firewall_backend import layouts
+from runtime.deferred import deferred
 from runtime.events import EventBus
 from runtime.images.store import ImageStore
 from runtime.lifecycle.exec import ExecService
@@ -35,18 +37,20 @@ from runtime.lifecycle.recovery import Recovery
 from runtime.lifecycle.service import ContainerService
 from runtime.network.cluster import ClusterService
 from runtime.network.everyone import Everyone
-from runtime.network.firewall import FirewallService
-from runtime.network.known_networks import overlay_ports
 from runtime.network.networks import NetworksService
-from runtime.network.trace import TraceService
 from runtime.network.weave.findings import WeaveFindings
 from runtime.network.weave.service import WeaveService
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
-from runtime.registry.service import RegistryService
 from runtime.system import SystemService
 from runtime.volumes.service import VolumeService
+
+if TYPE_CHECKING:  # made when they are first used
+    from runtime.build.service import BuildService
+    from runtime.network.firewall import FirewallService
+    from runtime.network.trace import TraceService
+    from runtime.registry.service import RegistryService
 
 _META = ["CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"]
 
@@ -98,7 +102,7 @@ def bootstrap(
     facts = {**_facts(shim, above.init), **_configured(config, below)}
     backend = facts["FirewallBackend"]
     registries = build_registry_service(config, database, above.images, events)
-    builds = build_build_service(paths, database, above, registries)
+    builds, sweep_builds = build_build_service(paths, database, above, registries)
     networks = NetworksService(below.networks, events, below.peers, config.default_network_opts)
     weave, overlay = _weave(below, above, networks)
     cni = build_cni_service(database, below, networks, above.recovery)
@@ -119,7 +123,7 @@ def bootstrap(
         cni=cni,
     )
     docker = build_docker_services(config, database, below, above.recovery)
-    restore = partial(_restore, above, builds, below, weave, cni, docker)
+    restore = partial(_restore, above, sweep_builds, below, weave, cni, docker)
     close = partial(_close, weave, below, shim, database, docker)
     metrics = partial(build_sources, below, above, weave, shim.runtime)
     return Daemon(engine, engine_id, above.recovery, above.health, docker, restore, close, metrics)
@@ -129,14 +133,20 @@ def _weave(
     below: NetworkServices, above: ContainerServices, networks: NetworksService
 ) -> tuple[WeaveService, WeaveFindings]:
     weave = build_weave_service(below, networks, above.containers)
-    overlay = WeaveFindings(weave, partial(overlay_ports, below.networks))
+    overlay = WeaveFindings(weave, partial(_overlay_ports, below.networks))
     networks.findings.append(overlay.all)
     return weave, overlay
 
 
+def _overlay_ports(networks: Controller) -> Mapping[str, OverlayPorts]:
+    from runtime.network.known_networks import overlay_ports
+
+    return overlay_ports(networks)
+
+
 def _restore(
     above: ContainerServices,
-    builds: BuildService,
+    sweep_builds: Callable[[], None],
     below: NetworkServices,
     weave: WeaveService,
     cni: CniService,
@@ -144,7 +154,7 @@ def _restore(
 ) -> None:
     above.recovery.restore()
     cni.recover()
-    builds.restore()
+    sweep_builds()
     below.watch()
     weave.start()
     if docker is not None:
@@ -198,20 +208,26 @@ def _firewall(
     checks: Callable[[], list[str]],
 ) -> FirewallService:
     networks, everyone = below.networks, _everyone(below, above)
-    return FirewallService(
-        networks,
-        everyone,
-        events,
-        policies=networks,
-        backend=lambda: dict(backend),
-        namespace=everyone.namespace,
-        shown=br_netfilter.shown,
-        elsewhere=networks.global_networks.remote_endpoints,
-        host_of=networks.overlay_members.host_of,
-        left_out=database.left_out,
-        layouts=layouts(),
-        checks=checks,
-    )
+
+    def make() -> FirewallService:
+        from runtime.network.firewall import FirewallService
+
+        return FirewallService(
+            networks,
+            everyone,
+            events,
+            policies=networks,
+            backend=lambda: dict(backend),
+            namespace=everyone.namespace,
+            shown=br_netfilter.shown,
+            elsewhere=networks.global_networks.remote_endpoints,
+            host_of=networks.overlay_members.host_of,
+            left_out=database.left_out,
+            layouts=layouts(),
+            checks=checks,
+        )
+
+    return deferred(make)
 
 
 def _trace(
@@ -221,19 +237,25 @@ def _trace(
     weave: WeaveService,
 ) -> TraceService:
     everyone = _everyone(below, above)
-    return TraceService(
-        below.networks,
-        everyone,
-        policies=below.networks,
-        namespace=everyone.namespace,
-        switches=below.host.switches,
-        vswitchd=below.host.vswitchd,
-        backend=lambda: dict(backend),
-        overlay=weave.call,
-        elsewhere=below.networks.global_networks.remote_endpoints,
-        host_of=below.networks.overlay_members.host_of,
-        layouts=layouts(),
-    )
+
+    def make() -> TraceService:
+        from runtime.network.trace import TraceService
+
+        return TraceService(
+            below.networks,
+            everyone,
+            policies=below.networks,
+            namespace=everyone.namespace,
+            switches=below.host.switches,
+            vswitchd=below.host.vswitchd,
+            backend=lambda: dict(backend),
+            overlay=weave.call,
+            elsewhere=below.networks.global_networks.remote_endpoints,
+            host_of=below.networks.overlay_members.host_of,
+            layouts=layouts(),
+        )
+
+    return deferred(make)
 
 
 def _everyone(below: NetworkServices, above: ContainerServices) -> Everyone:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from netkit.store import Database
 from runtime.daemon.config import DaemonConfig
+from runtime.deferred import deferred
 from runtime.events import EventBus
 from runtime.images.store import ImageStore
 from runtime.registry.known import KnownBlobs
-from runtime.registry.service import RegistryService
 from runtime.registry.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from runtime.registry.service import RegistryService
 
 UNBOUNDED = 64  # layers at a time, where 0 is configured: each has a thread
 
@@ -30,4 +35,10 @@ def build_registry_service(
 ) -> RegistryService:
     known = KnownBlobs(database)
     known.keep_only(images.blobs.all(), images.layers.all())
-    return RegistryService(images, known, events, settings(config))
+
+    def make() -> RegistryService:
+        from runtime.registry.service import RegistryService
+
+        return RegistryService(images, known, events, settings(config))
+
+    return deferred(make)

@@ -8,15 +8,17 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from netkit.errors import NetkitError
 from runtime.daemon import registry_keys
 from runtime.daemon.bootstrap_registry import settings
 from runtime.daemon.config import DaemonConfig
 from runtime.events import EventBus
-from runtime.registry.service import RegistryService
 from runtime.system import SystemService
+
+if TYPE_CHECKING:
+    from runtime.registry.service import RegistryService
 
 log = logging.getLogger("netkit.daemon")
 

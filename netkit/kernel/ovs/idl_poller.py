@@ -5,8 +5,6 @@ from __future__ import annotations
 import select
 from typing import Any
 
-import ovs.timeval
-
 
 class Poller:
     """The interface that `wait` of python-ovs needs of a poller."""
@@ -22,7 +20,7 @@ class Poller:
         self._poll.register(fd if isinstance(fd, int) else fd.fileno(), events)
 
     def timer_wait(self, ms: float) -> None:
-        self.timer_wait_until(ovs.timeval.msec() + ms)
+        self.timer_wait_until(_msec() + ms)
 
     def timer_wait_until(self, ms: float) -> None:
         self._until = ms if self._until is None else min(ms, self._until)
@@ -33,5 +31,12 @@ class Poller:
     def block(self, seconds: float) -> None:
         ms = seconds * 1000
         if self._until is not None:
-            ms = min(ms, max(0.0, self._until - ovs.timeval.msec()))
+            ms = min(ms, max(0.0, self._until - _msec()))
         self._poll.poll(ms)
+
+
+def _msec() -> float:
+    """Return what ovs.timeval's clock shows; whoever waits has imported python-ovs already."""
+    import ovs.timeval
+
+    return float(ovs.timeval.msec())

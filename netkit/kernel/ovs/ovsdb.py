@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import ClassVar
 
-import ovs.db.idl
-
 from netkit.errors import KernelError, Unreachable
-from netkit.kernel.ovs.idl import Connection, Copy, Row, Transaction, Write
+from netkit.kernel.ovs.idl import Connection, Copy, Row, Transaction, Write, python_ovs
 
 DEFAULT = "unix:/run/openvswitch/db.sock"
 ACKNOWLEDGE = 10.0  # seconds until ovs-vswitchd must have done what was asked for
@@ -56,10 +54,11 @@ class Ovsdb(Connection):
             self._ask(lambda: self._change(write))
 
     def _open(self) -> Copy:
-        schema = ovs.db.idl.SchemaHelper(schema_json=_schema(self.remote, self.connect))
+        idl = python_ovs()
+        schema = idl.SchemaHelper(schema_json=_schema(self.remote, self.connect))
         for table, columns in COLUMNS.items():
             schema.register_columns(table, list(columns))
-        return ovs.db.idl.Idl(self.remote, schema)
+        return idl.Idl(self.remote, schema)
 
     def _ready(self, idl: Copy) -> bool:
         return bool(idl.has_ever_connected()) and root(idl) is not None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from netkit.diagnose.choosing import Place
-from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.spec import CreatedNetwork, EndpointRecord, NetworkRecord, NetworkSpec
 from runtime.filters import Filters, PrunedNetworks
 from runtime.network.access_request import AccessRequest
+
+if TYPE_CHECKING:
+    from netkit.diagnose.choosing import Place
+    from netkit.diagnose.trace.leg import Ask, Leg
 
 
 class Networks(Protocol):

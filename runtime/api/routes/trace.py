@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from netkit.diagnose.trace.leg import Ask
 from netkit.errors import InvalidSpec
 from runtime.api.server import responses
 from runtime.api.server.request import ApiRequest
@@ -15,6 +14,8 @@ from runtime.api.server.routing import Route
 async def leg(call: ApiRequest) -> web.StreamResponse:
     """`ask` is an Ask in JSON."""
     try:
+        from netkit.diagnose.trace.leg import Ask  # first used here: see runtime.deferred
+
         ask = msgspec.json.decode(call.text("ask"), type=Ask)
     except msgspec.DecodeError as e:
         raise InvalidSpec(f"bad parameter: ask: {e}") from None

@@ -17,8 +17,9 @@ import pytest
 
 from netkit.errors import InvalidSpec
 from runtime import limits
-from runtime.build.context import receive, sweep
+from runtime.build.context import receive
 from runtime.build.errors import BuildFailed
+from runtime.build.leftovers import sweep_contexts
 from tests.unit.runtime.build.trees import FROM, TIME, context, left, packed
 
 
@@ -185,7 +186,7 @@ def test_what_a_killed_daemon_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / "left" / "tree" / "deep").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("/etc")
-    sweep(tmp_path)
-    sweep(tmp_path / "nothing")
+    sweep_contexts(tmp_path)
+    sweep_contexts(tmp_path / "nothing")
     assert os.listdir(tmp_path) == []
     assert os.path.isdir("/etc")
