@@ -12,16 +12,18 @@ that an exception is logged; tests/unit/netkit/test_threads.py finds those that 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netkit.errors import NetkitError
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import Executor
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds until a loop that raised is called again
 LOOK = 0.05  # seconds between looks whether it is over, in such a pause
@@ -110,6 +112,8 @@ def task(what: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[Any]:
 
     The exception is the task's as well, for one that looks at it.
     """
+    import asyncio  # 29 modules, which those with threads alone do without
+
     made = asyncio.get_running_loop().create_task(work, name=what)
     _tasks.add(made)
     made.add_done_callback(_ended)

@@ -30,9 +30,13 @@ def return_freed() -> None:
         mallopt(name, value)
 
 
-def trim() -> None:
-    """Collect garbage and return free pages, after a burst of work."""
-    gc.collect()
+def trim(*, collect: bool = True) -> None:
+    """Return free pages, after a burst of work; unless `collect` is False, collect garbage first.
+
+    A collection stops all other threads for some 50 ms.
+    """
+    if collect:
+        gc.collect()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)

@@ -12,6 +12,7 @@ from runtime import limits
 from runtime.container.errors import BeingRemoved, NameTaken, NotRunning, Paused
 from runtime.container.links import of as links_of
 from runtime.container.model import Container
+from runtime.container.sharing import share_strings
 from runtime.footprint import Footprint
 
 _TABLES = [
@@ -30,8 +31,10 @@ class ContainerStore:
         self._lock = threading.Lock()
         self._claimed: set[str] = set()  # names of containers about to be added
         rows = self._db.rows("SELECT id, name, doc FROM container")
-        decoder = msgspec.json.Decoder(Container)
-        self._by_id = {c.id: c for c in self._db.readable(rows, decoder.decode, CONTAINER)}
+        found = self._db.readable(rows, msgspec.json.Decoder(Container).decode, CONTAINER)
+        self._by_id = {c.id: c for c in found}
+        for c in found:
+            share_strings(c)
         self._ids = {str(row["name"]): str(row["id"]) for row in rows}
         # Names by id of rows that cannot be read (e.g. written by a newer version): their files and
         # networks are kept, and their names stay taken.
@@ -111,6 +114,7 @@ class ContainerStore:
             except BaseException:
                 self._footprint.release(c.id)
                 raise
+            share_strings(c)
             self._by_id[c.id] = c
             self._ids[c.name] = c.id
             self._note_relations(c)

@@ -36,3 +36,21 @@ def test_containers_that_name_others_are_known_whoever_wrote_their_rows(tmp_path
     assert {c.name for c in store.relating()} == {"c", "d"}
     assert {c.name for c in ContainerStore(database).relating()} == {"c", "d"}
     database.close()
+
+
+def test_containers_have_the_strings_in_common_that_are_the_same(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    store = ContainerStore(database)
+    for id in "ab":
+        c = container(id * 64, id)
+        c.host_config.masked_paths = ["/proc/" + "kcore"[:n] for n in range(6)]
+        c.config.env = ["".join(("PATH=", "/bin"))]
+        store.add(c)
+    for stored in (store, ContainerStore(database)):
+        first, second = stored.all()
+        assert first.config.env == second.config.env == ["PATH=/bin"]
+        one, other = ([*(c.config.env or ()), *(c.host_config.masked_paths or ())]
+                      for c in (first, second))  # fmt: skip
+        assert len(one) == 7
+        assert all(a is b for a, b in zip(one, other, strict=True))
+    database.close()

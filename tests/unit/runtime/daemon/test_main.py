@@ -1,4 +1,4 @@
-"""netkitd's command line: what needs no daemon imports none of its modules."""
+"""What netkitd imports: nothing of the daemon for its command line, later what few hosts use."""
 
 from __future__ import annotations
 
@@ -33,3 +33,25 @@ def test_what_needs_no_daemon_imports_none(flags: list[str], code: int) -> None:
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert not OF_THE_DAEMON & set(done.stderr.split())
+
+
+# Rooms and modules that are imported when they are first used, and how many modules a daemon may
+# import at most: 48 KiB of memory and 0.4 ms of a start each.
+LATER = (
+    "netkit.diagnose", "netkit.overlay.sleeve", "ovs", "plugins.weave", "runtime.build.service",
+    "runtime.build.stage", "runtime.network.firewall", "runtime.network.trace",
+    "runtime.registry.service", "runtime.registry.session",
+)  # fmt: skip
+MODULES = 930
+
+
+def test_what_few_hosts_use_is_not_imported_at_the_start_of_a_daemon() -> None:
+    code = "import sys; from runtime.daemon import config_load, process; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    found = done.stdout.split()
+    early = [n for n in found if any(n == room or n.startswith(f"{room}.") for room in LATER)]
+    assert not early
+    assert len(found) <= MODULES
