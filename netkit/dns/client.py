@@ -204,10 +204,19 @@ class Resolver:
             return False
         self._sent, self._fields = {}, {}
         try:
-            self._there = dict(self._process.call({"do": "list"})["sandboxes"])
+            self._there = self._listed()
         except Dead:  # it was just ending
             return False
         return True
+
+    def _listed(self) -> dict[str, str]:
+        """Ask for the sandboxes it answers, with the marks of their namespaces."""
+        found: dict[str, str] = {}
+        while True:
+            answer = self._process.call({"do": "list", "after": max(found, default="")})
+            found |= answer["sandboxes"]
+            if not answer.get("more"):
+                return found
 
     def _watching(self) -> None:
         """Restart the process when it dies between two calls."""

@@ -9,7 +9,8 @@ Every message of the daemon is answered by one of the resolver: {} or what was a
     {"do": "set", "id", "ns", "zones", "links", "upstreams", "forward"}  + UDP and TCP sockets
     {"do": "update", the same without "ns"}                              without sockets
     {"do": "remove", "id"}     both answer {"dropped": ids of zones no sandbox needs any more}
-    {"do": "list"}             {"sandboxes": {id: ns}, "pid": its number}
+    {"do": "list", "after": id}    {"sandboxes": {id: ns}, "pid": its number, "more"}, of ids after
+                     that one the first LISTED in alphabetical order; `more`: there are others
     {"do": "quit"}
 """
 
@@ -25,6 +26,7 @@ from netkit.dns.zones import ResolverView, Zone
 
 Message = dict[str, Any]
 
+LISTED = 1000  # sandboxes in one answer, of 90 bytes each
 LARGEST = 256 * 1024  # bytes of one message, what a socket's buffer takes by default
 CHUNK = 64 * 1024  # of a zone's content in one message
 MAPPINGS = ("names", "dotted", "reverse")  # of a zone

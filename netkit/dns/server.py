@@ -155,6 +155,11 @@ class Server:
         # The rest of a zone does not come any more; another connection starts with whole zones.
         self._parts.clear()
 
+    def _list(self, after: str) -> Message:
+        ids = sorted(id for id in self._marks if id > after)
+        page = {id: self._marks[id] for id in ids[: control.LISTED]}
+        return {"sandboxes": page, "pid": os.getpid(), "more": len(ids) > len(page)}
+
     def _obey(self, message: Message, sockets: list[socket.socket]) -> Message:
         match message["do"]:
             case "zone":
@@ -168,7 +173,7 @@ class Server:
                 self._remove(message["id"])
                 return self._drop_zones()
             case "list":
-                return {"sandboxes": dict(self._marks), "pid": os.getpid()}
+                return self._list(message.get("after", ""))
             case "quit":
                 self._ending = True
                 return {}

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.engine import wire
 from tests.engine.daemon import DOCKER, Engine, netkit_only, netkitd
 from tests.engine.wire import Wire
+from tests.unit.runtime.daemon.test_main import LATER
 
 pytestmark = netkit_only("these are netkitd's own flags and promises")
 
@@ -52,6 +53,25 @@ def own_wire() -> Iterator[Wire]:
     own = Wire.lay()
     yield own
     own.remove()
+
+
+def test_a_daemon_that_runs_containers_imports_what_that_takes(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    engine = start()
+    engine.load_image()
+    engine.docker("network", "create", "net")
+    engine.run("--network", "net", "-p", "127.0.0.1::80", "busybox", "true")
+    for words in (("ps", "-a"), ("images",), ("network", "ls"), ("version",), ("info",)):
+        engine.docker(*words)
+    log = engine.log.read_text()
+    assert "| " in log, "nothing was recorded"
+    imported = {line.rpartition("|")[2].strip() for line in log.splitlines()}
+    assert "runtime.network.networks" in imported
+    assert not {name for name in imported if name.startswith(LATER)}
+    engine.netkit("fw", "show")
+    assert "runtime.network.firewall" in engine.log.read_text()
 
 
 def refused(own: Wire, tmp_path: Path, *flags: str) -> str:

@@ -49,6 +49,20 @@ def asked(served: Server, daemon: socket.socket, message: Any, fds: list[int]) -
     return control.receive(daemon)[0]
 
 
+def test_more_sandboxes_than_a_message_has_room_for_are_listed(
+    resolver: tuple[Server, socket.socket], tmp_path: Path
+) -> None:
+    served, daemon = resolver
+    marks = {f"{n:064x}": f"4:{4026532000 + n}" for n in range(4000)}
+    served._marks = dict(marks)
+    client = Resolver(tmp_path / "dns", None)  # type: ignore[arg-type]
+    client._process = Mock(call=lambda message: asked(served, daemon, message, []))
+    assert client._connect()
+    assert client.known() == marks.keys()
+    served._marks.clear()
+    client.close(stop=False)
+
+
 @pytest.mark.parametrize("make", ERRORS)
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_sandbox_that_cannot_be_served_is_refused_at_once(
