@@ -159,7 +159,8 @@ def _updates(networks: Any, tmp_path: Path) -> tuple[DnsPublisher, dict[str, Any
     names = DnsPublisher(SimpleNamespace(namespace=lambda id: tmp_path / id))  # type: ignore[arg-type]
     views: dict[str, Any] = {}
     resolver: Any = SimpleNamespace(
-        set=lambda id, _, view: views.update({id: view}), known=views.keys, remove=lambda id: views.pop(id, None),
+        set=lambda id, _, view: views.update({id: view}), known=views.keys,
+        remove=lambda id: views.pop(id, None),
     )  # fmt: skip
     names._resolver, names._networks = resolver, networks
     names._store = SimpleNamespace(get=lambda id: id)  # type: ignore[assignment]
