@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from netkit.errors import KernelError
+from netkit.gone import gone
 from netkit.kernel.netlink.codec import Netlink, Request
 from netkit.model import HOST
 
@@ -36,13 +37,18 @@ def exists(path: str) -> bool:
 
 
 def identity(path: str) -> str:
-    """"DEVICE:INODE" (stat(2)) of the namespace at `path`: its own while it lives; "" for none."""
+    """"DEVICE:INODE" (stat(2)) of the namespace at `path`: its own while it lives; "" for none.
+
+    KernelError where that cannot be looked at.
+    """
     if not exists(path):
         return ""
     try:
         found = os.stat(path)
-    except OSError:
-        return ""
+    except OSError as error:
+        if gone(error):
+            return ""
+        raise KernelError(f"cannot look at {path}: {error.strerror}", errno=error.errno) from error
     return f"{found.st_dev}:{found.st_ino}"
 
 
