@@ -11,8 +11,9 @@ from netkit.driver import Access, Endpoint, Firewall, SharedSetup
 from netkit.model import HOST, Key, Link, Netns, Resource, Rule, State, Sysctl, state
 from netkit.network.config import NetworkConfig
 from netkit.network.endpoint import AttachedEndpoint, sysctls
+from netkit.network.endpoint_store import NO_NAMESPACE
 from netkit.network.entry import NetworkEntry
-from netkit.network.handover import handed_over
+from netkit.network.handover import handed_over, made_inside
 from netkit.network.policy import InForce
 from netkit.spec import EndpointRecord, Sandbox
 
@@ -103,20 +104,7 @@ class DesiredState:
         record: EndpointRecord,
         access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
-        ep = Endpoint(
-            id=record.id,
-            network=record.network,
-            addresses=tuple(map(ip_interface, record.addresses)),
-            mac=record.mac or None,
-            ns=sandbox.ns,
-            ifname=record.ifname,
-            gateway=record.is_default,
-            published=any(p.host_port for p in record.ports),
-            has_accept_rules=any(a.verdict == "accept" for a in access),
-            router=ip_address(record.gateway) if record.gateway else None,
-            access=tuple(access),
-            administered=self.administered(sandbox.id),
-        )
+        ep = self._endpoint(sandbox, record, access)
         wires = list(entry.driver.endpoint(entry.config, ep))
         if sandbox.handover:
             wires = list(handed_over(wires, sandbox))
@@ -133,6 +121,34 @@ class DesiredState:
                 name=name, value=value, ns=sandbox.ns, owner=ep.owner(entry.config),
                 depends_on=after, asked=True,
             )  # fmt: skip
+
+    def made_inside(
+        self, sandbox: Sandbox, entry: NetworkEntry, record: EndpointRecord
+    ) -> tuple[dict[Key, Resource], dict[Key, Resource]]:
+        """See `handover.made_inside`; nothing unless its engine has the namespace."""
+        if not sandbox.handover or sandbox.ns == NO_NAMESPACE:
+            return {}, {}
+        ep = self._endpoint(sandbox, record, ())
+        return made_inside(entry.driver.endpoint(entry.config, ep), sandbox)
+
+    def _endpoint(
+        self, sandbox: Sandbox, record: EndpointRecord, access: Sequence[Access]
+    ) -> Endpoint:
+        """An endpoint as drivers see it."""
+        return Endpoint(
+            id=record.id,
+            network=record.network,
+            addresses=tuple(map(ip_interface, record.addresses)),
+            mac=record.mac or None,
+            ns=sandbox.ns,
+            ifname=record.ifname,
+            gateway=record.is_default,
+            published=any(p.host_port for p in record.ports),
+            has_accept_rules=any(a.verdict == "accept" for a in access),
+            router=ip_address(record.gateway) if record.gateway else None,
+            access=tuple(access),
+            administered=self.administered(sandbox.id),
+        )
 
     def _state(self, resources: Iterable[Resource]) -> State:
         if self._settings.ipv6_stack:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from netkit.model import HOST, Link, Peer, Resource
+from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Route
 from netkit.model.openvswitch import Offload
 from netkit.network.endpoint_store import NO_NAMESPACE
 from netkit.spec import Sandbox
@@ -32,6 +32,25 @@ def handed_over(resources: Iterable[Resource], sandbox: Sandbox) -> Iterator[Res
                 yield replace(r, ns=HOST, name=sandbox.handover)
             elif isinstance(r, Offload):
                 yield replace(r, ns=HOST, dev=sandbox.handover)
+
+
+def made_inside(
+    resources: Iterable[Resource], sandbox: Sandbox
+) -> tuple[dict[Key, Resource], dict[Key, Resource]]:
+    """Return the pair as it is made where another tool deleted it, and what is at its far end.
+
+    The engine has no part in that, and does not notice: the far end is made in its namespace, with
+    the name, addresses and routes that it had.  Where the engine has changed them since, what it
+    made stays.
+    """
+    pair: dict[Key, Resource] = {}
+    inside: dict[Key, Resource] = {}
+    for r in resources:
+        if isinstance(r, Link) and r.peer is not None and r.peer.ns == sandbox.ns:
+            pair[r.key] = replace(r, peer=replace(r.peer, leaves=True))
+        elif isinstance(r, Addr | Route | Offload) and r.ns == sandbox.ns:
+            inside[r.key] = replace(r, accept_existing=not isinstance(r, Offload))
+    return pair, inside
 
 
 def _here(peer: Peer, sandbox: Sandbox) -> Peer:

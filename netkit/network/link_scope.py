@@ -39,6 +39,7 @@ WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, EnslavedNic, Sysctl, Off
 class Scope:
     """`busy`: owners left out since an operation is under way on them.
 
+    `inside`: what is made with a pair of which another engine has set up the far end.
     `beside`: is there anything of these networks that is no link, and others look after?
     """
 
@@ -46,6 +47,7 @@ class Scope:
     things: dict[Key, Wanted] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
     beside: dict[Key, Wanted] = field(default_factory=dict)
+    inside: dict[Key, Resource] = field(default_factory=dict)
 
     def add(self, resources: Iterable[Resource], **about: object) -> None:
         found = [explicit(r) for r in resources if not r.is_firewall]
@@ -123,6 +125,9 @@ class Scopes:
                 joined = [AttachedEndpoint(entry, record)]
                 access = self._policies.resolve(joined)
                 made = self.desired_state.endpoints(row.opened.sandbox, joined, access)
+                pair, inside = self.desired_state.made_inside(row.opened.sandbox, entry, record)
+            scope.inside |= inside
+            made = {**made, **pair}
             self._add(scope, entry, record, list(made.values()))
 
     def _add(

@@ -137,6 +137,19 @@ def test_repair_of_the_hosts_end(host: DockerHost) -> None:
     subprocess.run(inside(host.netkit.netns, "ip", "link", "set", veth, "nomaster"), check=True)
     ping(host, one, two)
     ping(host, two, one)
+    host.named(one, two)
+    before = [host.docker.out("exec", c, "ip", "-4", "addr", "show", "eth0") for c in (one, two)]
+    for link in host.links():
+        subprocess.run(inside(host.netkit.netns, "ip", "link", "del", link), check=True)
+    host.wait("the way", lambda: host.docker.docker(
+        "exec", one, "ping", "-c1", "-W5", two, check=False).returncode == 0)  # fmt: skip
+    ping(host, two, one)
+    for name, old in zip((one, two), before, strict=True):
+        new = host.docker.out("exec", name, "ip", "-4", "addr", "show", "eth0")
+        assert new.split("inet ")[1] == old.split("inet ")[1]
+        assert "default via" in host.docker.out("exec", name, "ip", "route")
+    host.docker.docker("restart", "-t1", one)
+    ping(host, two, one)
 
 
 def test_names_of_netkit_are_found_by_dockerds_resolver(host: DockerHost) -> None:

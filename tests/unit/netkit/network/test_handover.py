@@ -9,7 +9,7 @@ import pytest
 from netkit.model import HOST, Addr, Fdb, Link, Peer, Resource, Route, Sysctl
 from netkit.model.openvswitch import Offload
 from netkit.network.endpoint_store import NO_NAMESPACE
-from netkit.network.handover import handed_over
+from netkit.network.handover import handed_over, made_inside
 from netkit.spec import Sandbox
 
 INSIDE = "/var/run/docker/netns/1234"
@@ -49,3 +49,13 @@ def test_what_moves_with_the_far_end_is_there_until_it_has_moved() -> None:
     after = list(handed_over(made(INSIDE), box(INSIDE)))
     assert {type(r) for r in after} == {Link, Fdb}
     assert len(after) == 2
+
+
+def test_a_pair_that_another_tool_deleted_is_made_with_what_was_at_its_far_end() -> None:
+    pair, inside = made_inside(made(INSIDE), box(INSIDE))
+    (link,) = pair.values()
+    assert isinstance(link, Link)
+    assert link.peer is not None
+    assert (link.peer.ns, link.peer.name, link.peer.leaves) == (INSIDE, "eth0", True)
+    assert {type(r) for r in inside.values()} == {Addr, Route, Offload}
+    assert all(r.accept_existing for r in inside.values() if not isinstance(r, Offload))
