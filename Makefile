@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-cli bench-docker-plugin bench-drivers bench-images bench-netlink bench-scale bench-watch bench-weave torture torture-docker torture-store flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-docker-plugin bench-drivers bench-images bench-netlink bench-ovs bench-scale bench-watch bench-weave torture torture-docker torture-store flood simulate simulate-large
 
 setup:
 	script/setup
@@ -27,6 +27,10 @@ bench-docker-plugin: # make bench-docker-plugin BENCH='--rounds 30': netkit as d
 	script/setup --dev
 	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
 	.venv/bin/python -m bench.docker_plugin $(BENCH)
+bench-ovs: # make bench-ovs BENCH='--part local': Open vSwitch's userspace datapath; needs iperf3, ethtool
+	script/setup --dev
+	script/openvswitch >/dev/null && script/openvswitch sid >/dev/null
+	.venv/bin/python -m bench.openvswitch $(BENCH)
 
 bench-netlink: # make bench-netlink BENCH='--pairs 200': netlink batches beside pyroute2
 	script/setup --dev

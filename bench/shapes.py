@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 
-def switched(kind: str) -> dict[str, object]:
-    """Two hosts and one network: vswitchd polls every port, so others on it would cost."""
+def switched(kind: str, *, tso: bool = True) -> dict[str, object]:
+    """Two hosts and one network: vswitchd polls every port, so others on it would cost.
+
+    `kind`: of tunnel, or "routed", or "vxlan-device" for that of the kernel's.
+    """
     hosts = {}
     for n, far in ((1, 2), (2, 1)):
         net: dict[str, object] = {
@@ -14,13 +17,30 @@ def switched(kind: str) -> dict[str, object]:
         if kind == "routed":
             routes = f"10.6{far}.0.0/24=10.0.0.{far}"
             net |= {"subnet": f"10.6{n}.0.0/24", "options": {"mode": "routed", "routes": routes}}
+        if kind == "vxlan-device":
+            options = {"peers": f"10.0.0.{far}", "tunnel": "vxlan", "vxlan-device": "kernel"}
+            net["options"] = options
         on = ["net"] if kind == "routed" else {"net": f"10.50.0.1{n}"}
         hosts[f"h{n}"] = {
             "interfaces": {"eth0": {"segment": "lan", "address": f"10.0.0.{n}/24"}},
-            "ovs": True, "networks": {"net": net},
+            "ovs": {"tso": tso}, "networks": {"net": net},
             "containers": {f"c{n}": {"networks": on}, f"other{n}": {}},
         }  # fmt: skip
     return {"summary": kind, "underlay": {"lan": {}}, "hosts": hosts}
+
+
+def beside_outside(driver: str, ports: list[str], *, tso: bool = True) -> dict[str, object]:
+    """A host with two containers, the second with published ports, and a host outside."""
+    h1 = {
+        "interfaces": {"eth0": {"segment": "lan", "address": "10.0.0.1/24"}},
+        "ovs": {"tso": tso} if driver == "ovs" else False,
+        "networks": {"net": {"driver": driver, "subnet": "10.50.0.0/24"}},
+        "containers": {"c1": {"networks": ["net"]}, "c2": {"networks": ["net"], "ports": ports}},
+    }
+    h2 = {
+        "interfaces": {"eth0": {"segment": "lan", "address": "10.0.0.2/24"}}, "daemon": False,
+    }  # fmt: skip
+    return {"summary": driver, "underlay": {"lan": {}}, "hosts": {"h1": h1, "h2": h2}}
 
 
 def bridged() -> dict[str, object]:

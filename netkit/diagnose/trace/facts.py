@@ -28,6 +28,7 @@ class Nic:
     forwards: bool = True  # as a bridge port: in state forwarding
     peer: str = ""
     hooked: str = ""  # what may stop packets here and is not evaluated: XDP, tc; "" nothing
+    vni: int = 0  # of a VXLAN device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from netkit.diagnose.trace.facts import (
     Wall,
     Way,
 )
+from netkit.diagnose.trace.switch_device import VXLAN
 from netkit.errors import KernelError
 from netkit.kernel import probe
 from netkit.kernel.netlink import fib, neighbours, rtnl, sock_diag
@@ -107,9 +108,8 @@ class LiveObserver:
                 for e in neighbours.forwarding(netlink)
                 if e.bridge in names and e.port in names
             }
-            ends = [n.ports.vxlan for n in self.overlays()] if key == HOST else []
-            indexes = {s.seen.index: s.seen.name for s in seen if s.seen.name in ends}
-            tunnels = _tunnels(netlink, indexes)
+            ends = [s.seen for s in seen if key == HOST and s.seen.kind == VXLAN]
+            tunnels = _tunnels(netlink, {end.index: end.name for end in ends})
             echo = settings(session, [("sysctl", HOME, ECHO)])
         waiting = sock_diag.waiting(path)
         return Space(
@@ -146,6 +146,7 @@ class LiveObserver:
             forwards=found.forwards,
             peer=peer,
             hooked=found.hooked,
+            vni=int(dict(link.options or ()).get("id", "0")),
         )
 
     def _peer(self, index: int, at: int) -> str:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from netkit.diagnose.explain.packet import ECHO_REPLY, ECHO_REQUEST, Ends
-from netkit.diagnose.trace import advice
+from netkit.diagnose.trace import advice, switch_device
 from netkit.diagnose.trace.facts import (
     HOST,
     Endpoint,
@@ -67,8 +67,10 @@ def arriving(came: Left, observer: Observer) -> Frame:
     for tunnel in came.tunnels:
         if not host.facts.is_local(IPv4Address(tunnel.remote)):
             continue
+        device = switch_device.entered(tunnel, observer)
         for p in observer.switch_ports():
-            if (p.kind, str(p.remote), p.key) == (tunnel.kind, tunnel.local, tunnel.key):
+            made = (p.kind, str(p.remote), p.key) == (tunnel.kind, tunnel.local, tunnel.key)
+            if made or p == device:
                 return Frame(
                     bridge=p.bridge,
                     port=p.name,
@@ -180,6 +182,9 @@ def _outcome(
     remotes = [o for o in found.outputs if o.remote is not None]
     if remotes:
         return _tunnelled(frame, remotes, macs, observer, say)
+    if device := next(iter(switch_device.devices(outputs, host)), ""):
+        tunnels, doubt = switch_device.leaving(device, dst, observer, say)
+        return Tunnelled(_left(frame, macs, tunnels), [doubt])
     known = {frame.bridge, *_wires(observer)}
     strange = [p for p in outputs if p not in known]
     if strange:
@@ -227,11 +232,14 @@ def _tunnelled(
         )
     if not tunnels:
         raise dead[0]
+    return Tunnelled(_left(frame, macs, tunnels), doubts)
+
+
+def _left(frame: Frame, macs: tuple[str, str], tunnels: Iterable[Tunnel]) -> Left:
     src, dst = macs
-    left = Left(
+    return Left(
         dev=frame.bridge, near=str(frame.near), mac_src=src, mac_dst=dst, tunnels=tuple(tunnels)
     )
-    return Tunnelled(left, doubts)
 
 
 def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:

@@ -1,0 +1,152 @@
+"""Measure the ovs driver on the userspace datapath:  python -m bench.openvswitch [--quick].
+
+For each Open vSwitch there is (the installed one, and those of `script/openvswitch`): TCP between
+two containers of a host, to the outside through NAT, and from outside to a published port, with TCP
+segmentation by ovs-vswitchd and without; beside them the same over bridges of the kernel's.
+Tunnels between two hosts: of each kind, beside the same made by hand, and by the kernel's VXLAN
+device.  All are there at once and are measured in turn.  Needs root, iperf3, ethtool and
+openvswitch-switch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import handmade, shapes
+from bench.drivers import lab
+from bench.flows import ROUND_TRIP, Flow
+from netkit.lab.running import RunningLab
+
+CLONE = Path(__file__).resolve().parents[1]
+IPERF = 5201
+TUNNELS = ("gre", "vxlan", "geneve", "routed")
+
+
+@dataclass
+class Row:
+    """A path, with the samples taken on it."""
+
+    name: str
+    beside: str  # the name of what it is compared with
+    find: Callable[[], Flow]
+    mbits: list[float] = field(default_factory=list)
+    trips: list[float] = field(default_factory=list)  # us
+
+
+def switches() -> dict[str, str]:
+    """Folders of programs by what they are; "" is the installed one."""
+    found = {"installed": ""}
+    for folder in sorted(CLONE.glob(".openvswitch-*/bin")):
+        found[folder.parent.name.removeprefix(".openvswitch-")] = str(folder)
+    return found
+
+
+@contextmanager
+def programs(folder: str) -> Iterator[None]:
+    """Labs that come up meanwhile have this Open vSwitch."""
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{folder}:{path}" if folder else path
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = path
+
+
+def up(stack: ExitStack, folder: str, name: str, document: dict[str, object]) -> RunningLab:
+    with programs(folder):
+        return stack.enter_context(lab(name, document))[0]
+
+
+def local(stack: ExitStack, label: str, running: RunningLab, beside: str) -> Iterator[Row]:
+    """The three paths of a host with containers c1 and c2, and of the host outside."""
+    ways: dict[str, Callable[[], Flow]] = {
+        "to a neighbour": lambda: Flow(
+            running["c1"].netns, running["c2"].netns, running["c2"].address("net")
+        ),
+        "to the outside": lambda: Flow(running["c1"].netns, running["h2"].netns, "10.0.0.2"),
+        "from the outside": lambda: Flow(
+            running["h2"].netns, running["c2"].netns, "10.0.0.1", running["c2"].address("net")
+        ),
+    }
+    for way, find in ways.items():
+        yield Row(f"{label}, {way}", f"{beside}, {way}", find)
+
+
+def local_rows(stack: ExitStack) -> Iterator[Row]:
+    ports = [f"{port}:{port}/tcp" for port in (IPERF, ROUND_TRIP)]
+    bridge = stack.enter_context(lab("bo-bridge", shapes.beside_outside("bridge", ports)))[0]
+    yield from local(stack, "bridge", bridge, "bridge")
+    for label, folder in switches().items():
+        today = up(stack, folder, f"bo-{label}-off", shapes.beside_outside("ovs", ports, tso=False))
+        yield from local(stack, f"{label}, not segmenting", today, f"{label}, not segmenting")
+        if not folder:
+            continue
+        now = up(stack, folder, f"bo-{label}", shapes.beside_outside("ovs", ports))
+        yield from local(stack, label, now, f"{label}, not segmenting")
+
+
+def tunnel_rows(stack: ExitStack) -> Iterator[Row]:
+    def between(running: RunningLab) -> Callable[[], Flow]:
+        return lambda: Flow(running["c1"].netns, running["c2"].netns, running["c2"].ip)
+
+    for kind in TUNNELS:
+        made = stack.enter_context(
+            handmade.routed() if kind == "routed" else handmade.apart(kind)
+        )  # fmt: skip
+        yield Row(f"{kind}, by hand", f"{kind}, by hand", lambda made=made: made)  # type: ignore[misc]
+        running = up(stack, "", f"bo-{kind}", shapes.switched(kind))
+        yield Row(kind, f"{kind}, by hand", between(running))
+    for label, folder in switches().items():
+        if not folder:
+            continue
+        today = up(stack, folder, f"bo-{label}-gre", shapes.switched("gre", tso=False))
+        yield Row(f"{label}, gre, not segmenting", "gre, by hand", between(today))
+        for kind in ("gre", "vxlan-device"):
+            running = up(stack, folder, f"bo-{label}-{kind}"[:20], shapes.switched(kind))
+            yield Row(f"{label}, {kind}", f"{label}, gre, not segmenting", between(running))
+
+
+def report(found: list[Row]) -> None:
+    by_name = {r.name: r for r in found}
+    print(f"\n{'':40}  {'Mbit/s':>8}  {'of beside':>9}  {'trip, us':>8}  {'of beside':>9}")
+    for r in found:
+        base = by_name.get(r.beside, r)
+        rate, trip = statistics.median(r.mbits), statistics.median(r.trips)
+        shares = rate / statistics.median(base.mbits), trip / statistics.median(base.trips)
+        print(f"{r.name:40}  {rate:8,.0f}  {shares[0]:9.2f}  {trip:8,.1f}  {shares[1]:9.2f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.openvswitch", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few samples, to try it out")
+    parser.add_argument("--only", default="", help="rows whose names match this expression")
+    parser.add_argument("--part", choices=("local", "tunnels"), help="that alone")
+    asked = parser.parse_args()
+    rounds, seconds, trips = (1, 1, 300) if asked.quick else (5, 2, 1000)
+    if os.geteuid() != 0:
+        raise SystemExit("bench: needs root for namespaces and containers")
+    with ExitStack() as stack:
+        found: list[Row] = []
+        if asked.part != "tunnels":
+            found += local_rows(stack)
+        if asked.part != "local":
+            found += tunnel_rows(stack)
+        found = [r for r in found if re.search(asked.only, r.name)]
+        for _ in range(rounds):
+            for r in found:
+                flow = r.find()
+                r.mbits.append(flow.iperf(seconds)["bits_per_second"] / 1e6)
+                r.trips.append(flow.round_trip(trips))
+        report(found)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
