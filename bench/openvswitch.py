@@ -128,8 +128,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few samples, to try it out")
     parser.add_argument("--only", default="", help="rows whose names match this expression")
     parser.add_argument("--part", choices=("local", "tunnels"), help="that alone")
+    parser.add_argument("--rounds", type=int, help="samples of each row (default 5, quick 1)")
     asked = parser.parse_args()
     rounds, seconds, trips = (1, 1, 300) if asked.quick else (5, 2, 1000)
+    rounds = asked.rounds or rounds
     if os.geteuid() != 0:
         raise SystemExit("bench: needs root for namespaces and containers")
     with ExitStack() as stack:
