@@ -55,7 +55,12 @@ def setup(owner: str) -> Iterator[Resource]:
     yield Neigh(dev=NEAR, address=THERE.ip, mac=MAC, owner=owner)
     out = _rule("nat", "POSTROUTING", "-s", str(far), "-j", "MASQUERADE", owner=owner)
     yield out
-    yield _zone("-i", NEAR, owner=owner, after=out)
+    # At the head, and no more of that chain: each network has rules there that are not about
+    # tunnels, and every packet of a tunnel would be compared with all of them.
+    zone = _zone("-i", NEAR, owner=owner, after=out, rank=-11)
+    yield zone
+    passed = _rule("raw", "PREROUTING", "-i", NEAR, "-j", "ACCEPT", owner=owner, rank=-10)
+    yield replace(passed, depends_on=(zone.key,))
     yield _rule("raw", "PREROUTING", "-i", f"{VETH}+", "-j", "DROP", owner=owner, rank=-9)
     # After the administrator's own chain, before those about containers, which cost each packet.
     for side in (("-i", NEAR, "-s", str(far)), ("-o", NEAR, "-d", str(far))):

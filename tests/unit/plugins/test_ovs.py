@@ -76,6 +76,16 @@ def test_tunnels_meet_the_administrators_rules_and_none_about_containers() -> No
     assert targets[3:] == [("DOCKER-FORWARD", ())]
 
 
+def test_packets_of_tunnels_meet_no_more_rules_at_the_head_than_their_own() -> None:
+    """Each network of the host has others in that chain."""
+    raw = [r for r in of(Rule, Ovs("netdev").setup("o")) if r.table == "raw"]
+    zone, done, *rest = sorted(raw, key=lambda r: r.rank)
+    assert zone.args[:2] == done.args[:2] == ("-i", "nkul")
+    assert (zone.args[3], done.args[3]) == ("CT", "ACCEPT")
+    assert zone.key in done.needs
+    assert all(r.rank > done.rank for r in rest)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -300,7 +310,7 @@ class Failing:
     """Stands in for the database and for ovs-vswitchd: it takes a change, and then no more."""
 
     remote = "tcp:127.0.0.1:1"
-    alive = True
+    alive = runs = True
 
     def __init__(self) -> None:
         self.changes = 0
