@@ -2,7 +2,9 @@
 
     table bridge netkit-NETWORK
       prerouting           iifname @ports -> port      frames to any host, this one included
-      port                 tagged                      drop: other VLANs are not its
+      port                 IPv4 but UDP from its MAC
+                           and address, untagged       accept: most frames, by one lookup
+                           tagged                      drop: other VLANs are not its
                            not from its MAC            drop
                            ARP from its MAC, address   accept; also its own probes (RFC 5227)
                            from a DHCP server's port,
@@ -11,7 +13,7 @@
                            all else                    drop: IPv6 with its router advertisements
                                                        (there is no IPv6 here), spanning tree, ...
 
-All of it is elements of three sets, so a frame costs the same beside one container and beside
+All of it is elements of four sets, so a frame costs the same beside one container and beside
 hundreds, and what others do in tables of their own stays theirs: accepted here is only not
 dropped here.  The bridge family of nf_tables is in Linux since 3.14, and needs no br_netfilter.
 
@@ -34,8 +36,10 @@ SETS = {
     "ports": ("ifname",),
     "macs": ("ifname", "ether_addr"),
     "sources": ("ifname", "ipv4_addr"),
+    "identities": ("ifname", "ether_addr", "ipv4_addr"),
 }
 PORT = (
+    "ether type ip ip protocol != udp iifname . ether saddr . ip saddr @identities accept",
     "vlan id 0-4095 counter drop",
     "iifname . ether saddr != @macs counter drop",
     "ether type arp iifname . arp saddr ether != @macs counter drop",
@@ -81,7 +85,10 @@ def admitted(net: Network, ep: Endpoint, port: str) -> Iterator[Resource]:
     if ep.mac:
         yield NftElement(table=table, set="macs", key_fields=(port, ep.mac), owner=owner)
     for address in ep.addresses:
-        yield NftElement(
-            table=table, set="sources", key_fields=(port, str(address.ip)), owner=owner
-        )
+        ip = str(address.ip)
+        yield NftElement(table=table, set="sources", key_fields=(port, ip), owner=owner)
+        if ep.mac:
+            yield NftElement(
+                table=table, set="identities", key_fields=(port, ep.mac, ip), owner=owner
+            )
     yield NftElement(table=table, set="ports", key_fields=(port,), owner=owner)

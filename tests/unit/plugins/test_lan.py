@@ -139,11 +139,13 @@ def test_up_again_down(bench: Bench) -> None:
     ]
     assert [r.gateway for r in things if isinstance(r, Route)] == [IPv4Address("10.211.55.1")]
     veth = next(r for r in things if isinstance(r, Link) and r.kind == "veth")
+    mac = bench.net.endpoints(network=network)[0].mac
     elements = {k[2:] for k in bench.kernel.things if k[0] == "nft-element"}
     assert elements == {
         ("ports", veth.name),
-        ("macs", veth.name, bench.net.endpoints(network=network)[0].mac),
+        ("macs", veth.name, mac),
         ("sources", veth.name, "10.211.55.128"),
+        ("identities", veth.name, mac, "10.211.55.128"),
     }
     bench.net.close(f"{1:064x}")
     bench.net.remove("lan0")

@@ -799,7 +799,7 @@ def guard_table(comment: str = "netkit:0:aaaaaaaaaaaa 0 -1") -> str:
         named("macs", {"concat": ["v1", "02:00:00:00:00:02"]}),
         named("sources", {"elem": {"val": {"concat": ["v1", "10.0.0.2"]}, "comment": "x"}}),
     ]
-    return json.dumps({"nftables": [*pairs, *[rule("port")] * 9, rule("prerouting")]})
+    return json.dumps({"nftables": [*pairs, *[rule("port")] * 10, rule("prerouting")]})
 
 
 def test_guards_of_ports_are_read_from_unchanged_tables_of_ours() -> None:
