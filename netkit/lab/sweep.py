@@ -117,15 +117,17 @@ def _below(word: str, folders: Sequence[str]) -> bool:
 
 
 def _end_daemons(folders: Sequence[str]) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = None  # counts from the first kill: with many processes a look takes seconds
     while pids := [pid for folder in folders for pid in daemons(folder)]:
+        deadline = deadline or time.monotonic() + SECONDS
         _kill(pids, deadline)
         reap(pids)
 
 
 def _end(folders: Sequence[str], inodes: Collection[int]) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = None  # as in `_end_daemons`
     while pids := processes(folders, inodes):
+        deadline = deadline or time.monotonic() + SECONDS
         _kill(pids, deadline)
 
 

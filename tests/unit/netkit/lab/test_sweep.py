@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,19 @@ def test_a_process_that_may_not_be_inspected_belongs_by_its_arguments_only(
 
     monkeypatch.setattr(os, "stat", look)
     assert sweep._belongs(entry, ["/lab/h1"], {1}) == ("/lab/h1" in str(words))
+
+
+def test_time_counts_from_the_first_kill_not_from_the_look_before_it(monkeypatch: Any) -> None:
+    """With a thousand processes on a busy machine a look takes longer than all of them to end."""
+    killed: list[int] = []
+    looks = iter([[4711], []])
+    monkeypatch.setattr(sweep, "SECONDS", 0.02)
+    monkeypatch.setattr(sweep.os, "kill", lambda pid, _: killed.append(pid))
+
+    def slow(folders: object, inodes: object) -> list[int]:
+        time.sleep(0.03)
+        return next(looks)
+
+    monkeypatch.setattr(sweep, "processes", slow)
+    sweep._end(["/nowhere"], [])
+    assert killed == [4711]
