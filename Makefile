@@ -32,6 +32,18 @@ bench-ovs: # make bench-ovs BENCH='--part local': Open vSwitch's userspace datap
 	script/openvswitch >/dev/null && script/openvswitch sid >/dev/null
 	.venv/bin/python -m bench.openvswitch $(BENCH)
 
+bench-planes: # make bench-planes BENCH="--quick --frames asked": bridge and lan beside bridges by hand, in paired rounds
+	script/setup --dev
+	.venv/bin/python -m bench.planes $(BENCH)
+
+bench-first-packet: # make bench-first-packet BENCH='--rounds 5': until the first ping of a container that was started
+	script/setup --dev
+	.venv/bin/python -m bench.first_packet $(BENCH)
+
+flame: # make flame ROW='network connect$$' FILE=flame.svg: where netkitd's time goes while a row of the benchmarks runs
+	script/setup --dev
+	.venv/bin/python -m bench.flame '$(ROW)' $(or $(FILE),flame.svg)
+
 bench-netlink: # make bench-netlink BENCH='--pairs 200': netlink batches beside pyroute2
 	script/setup --dev
 	.venv/bin/python -m bench.netlink $(BENCH)

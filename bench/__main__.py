@@ -17,14 +17,14 @@ from pathlib import Path
 
 from bench import crowds, firewall, redirects
 from bench.measures import QUICK, Measure, Scale, measures
-from bench.peers import Peer, available, start
+from bench.peers import NAMES, Peer, available, start
 from bench.table import Row, render
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few samples, to try it out")
-    parser.add_argument("--peers", default="netkit,dockerd,podman", help="comma separated")
+    parser.add_argument("--peers", default=",".join(NAMES), help="comma separated")
     parser.add_argument("--only", default="", help="measures whose name matches this expression")
     parser.add_argument("--json", type=Path, help="write all samples to this file")
     options = parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
 import tempfile
@@ -63,6 +64,43 @@ PACKETS = {
 MTU = {"gre": 1458, "vxlan": 1450, "geneve": 1450}  # bytes, of containers
 
 
+def _rules(space: str, subnet: str) -> None:
+    """What an administrator gives a bridge for the protection that netkit's has.
+
+    Containers are masqueraded, answers come in, nothing else does; neighbours reach each other.
+    """
+    for rule in (
+        f"-t nat -A POSTROUTING -s {subnet} ! -o br0 -j MASQUERADE",
+        "-A FORWARD -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD ! -i br0 -o br0 -j DROP",
+        "-A FORWARD -i br0 -j ACCEPT",
+    ):
+        _run("nsenter", f"--net=/run/netns/{space}", "--", "iptables", *rule.split())
+
+
+def _guard(space: str, port: str, mac: str, address: str) -> None:
+    """A container sends from its own addresses alone, as with the lan driver."""
+    _run("nsenter", f"--net=/run/netns/{space}", "--", "nft",
+         "table bridge guard { chain ports { type filter hook prerouting priority -300;"
+         f" iifname {port} ether saddr != {mac} drop;"
+         f" iifname {port} ether type ip ip saddr != {address} drop;"
+         f" iifname {port} ether type arp arp saddr ip != {address} drop; }}; }}")  # fmt: skip
+
+
+def _mac(space: str) -> str:
+    """The MAC address of eth0 in a namespace."""
+    shown = subprocess.run(["ip", "-n", space, "-j", "link", "show", "eth0"], check=True,
+                           capture_output=True, text=True, timeout=30)  # fmt: skip
+    return str(json.loads(shown.stdout)[0]["address"])
+
+
+def _frames(space: str, shown: bool | None) -> None:
+    """Whether rules see what bridges forward (br_netfilter); None: as the kernel has it."""
+    if shown is not None:
+        _run("nsenter", f"--net=/run/netns/{space}", "--", "sysctl", "-qw",
+             f"net.bridge.bridge-nf-call-iptables={int(shown)}")  # fmt: skip
+
+
 def _translate(home: str, n: int, switch: OpenVSwitch, kind: str) -> None:
     """Between eth0, which has the host's address, and phy0, which leads to Open vSwitch."""
     (here, _), (there, _), peer = NEAR.split("/"), FAR.split("/"), f"10.0.0.{3 - n}"
@@ -87,13 +125,19 @@ def _translate(home: str, n: int, switch: OpenVSwitch, kind: str) -> None:
 
 
 @contextmanager
-def plain() -> Iterator[Flow]:
-    """Two namespaces on a bridge."""
+def plain(*, rules: bool = False, frames: bool | None = None) -> Iterator[Flow]:
+    """Two namespaces on a bridge.
+
+    `rules`: with those that protect it as netkit's are; `frames`: as with `_frames`.
+    """
     with ExitStack() as stack:
         home, one, two = _space(stack), _space(stack), _space(stack)
         _wire(home, "p1", one, "10.40.0.1/24")
         _wire(home, "p2", two, "10.40.0.2/24")
         _bridge(home, "p1", "p2")
+        _frames(home, frames)
+        if rules:
+            _rules(home, "10.40.0.0/24")
         yield _flow((one, two), "10.40.0.2")
 
 
@@ -116,8 +160,11 @@ def router() -> Iterator[tuple[str, str, str, str]]:
 
 
 @contextmanager
-def segment() -> Iterator[Flow]:
-    """Two hosts on one segment, each with its NIC and a container on a bridge."""
+def segment(*, rules: bool = False, frames: bool | None = None) -> Iterator[Flow]:
+    """Two hosts on one segment, each with its NIC and a container on a bridge.
+
+    `rules`: the bridges have some, and the first container's port a guard; `frames`: see `_frames`.
+    """
     with ExitStack() as stack:
         between, containers = _space(stack), [_space(stack), _space(stack)]
         for n, container in enumerate(containers, 1):
@@ -125,6 +172,11 @@ def segment() -> Iterator[Flow]:
             _wire(between, f"u{n}", home)
             _wire(home, "c0", container, f"10.44.0.{n}/24")
             _bridge(home, "eth0", "c0")
+            _frames(home, frames)
+            if rules:
+                _rules(home, "172.17.0.0/16")
+            if rules and n == 1:
+                _guard(home, "c0", _mac(container), "10.44.0.1")
         _bridge(between, "u1", "u2")
         yield _flow(containers, "10.44.0.2")
 

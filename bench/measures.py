@@ -70,7 +70,7 @@ def wipe(peer: Peer) -> None:
         idents = [c["Id"] for c in client.containers(all=True)]
     for n in range(0, len(idents), 50):
         subprocess.run(
-            [*peer.cli, "rm", "-f", *idents[n : n + 50]],
+            [*peer.cli, "rm", "-f", *peer.at_once, *idents[n : n + 50]],
             capture_output=True,
             timeout=300,
             check=False,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socketserver
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,6 +22,14 @@ from tests.engine.daemon import DOCKER, Engine, netkit, netkitd
 from tests.engine.wire import Wire, inside
 
 IMAGE = "busybox:latest"
+NAMES = ("netkit", "dockerd", "dockerd-newest", "podman", "podman-newest")
+UNPACKED = Path(__file__).parents[1]  # where script/reference leaves them
+RELEASES = ("sid", "trixie")
+# Of the C library, which an unpacked podman brings along: a loader fits its own release alone.
+LIBRARY = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libmvec.so.1", "libpthread.so.0",
+           "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1", "libanl.so.1",
+           "libnss_files.so.2", "libnss_dns.so.2", "libnss_compat.so.2")  # fmt: skip
+HERE = Path("/lib/x86_64-linux-gnu")
 LOGS = ("/dev/log", "/var/run/syslog", "/var/run/log")  # where Go's log/syslog looks
 
 
@@ -35,10 +45,15 @@ class Peer:
     engine: Engine | None = None
     switched: bool = False  # it has networks on Open vSwitch
 
+    @property
+    def at_once(self) -> tuple[str, ...]:
+        """Flags with which `rm -f` kills: podman first waits ten seconds for each container."""
+        return ("-t", "0") if self.name.startswith("podman") else ()
+
     def environment(self) -> dict[str, str]:
         hidden = ("DOCKER_", "NETKIT_")
         env = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
-        return env if self.name == "podman" else env | {"DOCKER_CONFIG": str(self.folder)}
+        return env if self.name.startswith("podman") else env | {"DOCKER_CONFIG": str(self.folder)}
 
 
 def available(wanted: list[str]) -> dict[str, str]:
@@ -52,14 +67,27 @@ def available(wanted: list[str]) -> dict[str, str]:
                 found[name] = "" if _dockerd() else "not in PATH nor in NETKIT_TEST_DOCKERD"
             case "podman":
                 found[name] = "" if _podman() else "not in PATH nor in NETKIT_BENCH_PODMAN"
+            case "dockerd-newest" | "podman-newest":
+                found[name] = (
+                    "" if _newest(name) else "not unpacked (run: script/reference --newest)"
+                )
             case _:
-                found[name] = "unknown (known: netkit, dockerd, podman)"
+                found[name] = f"unknown (known: {', '.join(NAMES)})"
     return found
 
 
 def _dockerd() -> bool:
     folder = os.environ.get("NETKIT_TEST_DOCKERD")
     return bool(shutil.which("dockerd") or (folder and Path(folder, "usr/sbin/dockerd").exists()))
+
+
+def _newest(name: str) -> Path | None:
+    """The folder of an engine that `script/reference --newest` has unpacked."""
+    engine, folder = name.partition("-")[0], {"podman-newest": ".reference-podman"}
+    begin = folder.get(name, ".reference")
+    places = (UNPACKED / f"{begin}-{release}" for release in RELEASES)
+    inside = {"dockerd": "usr/sbin/dockerd", "podman": "usr/bin/podman"}[engine]
+    return next((place for place in places if (place / inside).exists()), None)
 
 
 def _podman() -> str | None:
@@ -73,13 +101,16 @@ def start(name: str) -> Iterator[Peer]:
     with ExitStack() as stack:
         wire = Wire.lay(prefix="nk-b")
         stack.callback(wire.remove)
-        if name == "podman":
+        if name.startswith("podman"):
             stack.enter_context(_syslog())
-            yield stack.enter_context(_start_podman(wire))
+            where = stack.enter_context(_program(name))
+            yield stack.enter_context(_start_podman(name, wire, where))
             return
+        newest = _newest(name) if name == "dockerd-newest" else None
         switch = stack.enter_context(_open_vswitch(wire)) if name == "netkit" else None
         flags = ("--ovs-db", switch.remote) if switch else ()
-        engine = Engine(wire, kind={"netkit": "netkitd"}.get(name, name), flags=flags)
+        kind = "netkitd" if name == "netkit" else "dockerd"
+        engine = Engine(wire, kind=kind, flags=flags, reference=str(newest or ""))
         stack.callback(engine.destroy)
         engine.start()
         engine.load_image(IMAGE)
@@ -127,30 +158,78 @@ def _syslog() -> Iterator[None]:
             os.unlink(LOGS[1])
 
 
+@dataclass(frozen=True)
+class Program:
+    """How podman is called, and the folders of its helpers; `prefix` leads into its mounts."""
+
+    argv: tuple[str, ...]
+    helpers: tuple[str, ...]
+    prefix: tuple[str, ...] = ()
+    conmon: str = ""
+
+
 @contextmanager
-def _start_podman(wire: Wire) -> Iterator[Peer]:
+def _program(name: str) -> Iterator[Program]:
+    """podman of this machine, or the newest with its own C library mounted over this machine's.
+
+    podman starts itself again by /proc/self/exe, so calling its loader by name is not enough.
+    """
+    if name == "podman":
+        unpacked, program = os.environ.get("NETKIT_BENCH_PODMAN", ""), _podman()
+        assert program is not None
+        yield Program((program,), (f"{unpacked}/usr/lib/podman", "/usr/lib/podman"))
+        return
+    folder = _newest(name)
+    assert folder is not None
+    libraries = folder / "usr/lib/x86_64-linux-gnu"
+    pairs = [(libraries / each, HERE / each) for each in LIBRARY]
+    # One process: programs that start between two of these mounts would have half of each library.
+    script = "\n".join(
+        ["import ctypes, os, sys, time", "libc = ctypes.CDLL(None)",
+         *(f"libc.mount({str(new)!r}.encode(), {str(old)!r}.encode(), None, 4096, None)"
+           for new, old in pairs if new.exists() and old.exists()),
+         "print('mounted', flush=True)", "sys.stdin.read()"]
+    )  # fmt: skip
+    holder = subprocess.Popen(
+        ["unshare", "--mount", sys.executable, "-c", script],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != "mounted\n":
+            raise RuntimeError("podman's libraries cannot be mounted")
+        yield Program(
+            ("env", f"LD_LIBRARY_PATH={libraries}", str(folder / "usr/bin/podman")),
+            (str(folder / "usr/lib/podman"),),
+            ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt"),
+            str(folder / "usr/bin/conmon"),
+        )
+    finally:
+        holder.communicate("")
+
+
+@contextmanager
+def _start_podman(name: str, wire: Wire, where: Program) -> Iterator[Peer]:
     """podman's own command line, and its service for the calls through Docker's API."""
-    program = _podman()
-    assert program is not None
-    unpacked = os.environ.get("NETKIT_BENCH_PODMAN", "")
     engine = Engine(wire, kind="podman")  # for its folder and its sweep; never started
     try:
         (engine.folder / "net").mkdir()
         config = engine.folder / "containers.conf"
+        conmon = f'conmon_path = ["{where.conmon}"]\n' if where.conmon else ""
         config.write_text(
             '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "runc"\n'
-            f'helper_binaries_dir = ["{unpacked}/usr/lib/podman", "/usr/lib/podman"]\n'
+            f"helper_binaries_dir = {json.dumps(where.helpers)}\n{conmon}"
             '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
             f'[network]\nnetwork_config_dir = "{engine.folder}/net"\n'
         )
         env = {**os.environ, "CONTAINERS_CONF": str(config)}
         os.environ["CONTAINERS_CONF"] = str(config)
-        cli = tuple(
-            inside(
-                wire.host, program, "--root", str(engine.root), "--runroot", str(engine.rundir),
-                "--tmpdir", str(engine.folder / "tmp"),
-            )
+        argv = inside(
+            wire.host, *where.argv, "--root", str(engine.root), "--runroot", str(engine.rundir),
+            "--tmpdir", str(engine.folder / "tmp"),
         )  # fmt: skip
+        # One nsenter for both namespaces.
+        cli = (*where.prefix, *argv[1:]) if where.prefix else tuple(argv)
         loaded = subprocess.run(
             [*cli, "import", "-", IMAGE],
             input=image.rootfs(),
@@ -171,7 +250,7 @@ def _start_podman(wire: Wire) -> Iterator[Peer]:
                 if time.monotonic() > deadline or service.poll() is not None:
                     raise RuntimeError("podman's service does not start")
                 time.sleep(0.05)
-            yield Peer(name="podman", host=f"unix://{socket}", cli=cli, folder=engine.folder)
+            yield Peer(name=name, host=f"unix://{socket}", cli=cli, folder=engine.folder)
         finally:
             subprocess.run(
                 [*cli, "rm", "-af", "-t", "0"], env=env, capture_output=True, check=False

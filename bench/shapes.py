@@ -43,8 +43,16 @@ def beside_outside(driver: str, ports: list[str], *, tso: bool = True) -> dict[s
     return {"summary": driver, "underlay": {"lan": {}}, "hosts": {"h1": h1, "h2": h2}}
 
 
-def bridged() -> dict[str, object]:
+def _setup(frames: bool | None) -> list[str]:
+    """Commands of a host on which rules see, or do not see, what any bridge forwards."""
+    setting = "net.bridge.bridge-nf-call-iptables"
+    return [] if frames is None else [f"sysctl -qw {setting}={int(frames)}"]
+
+
+def bridged(frames: bool | None = None) -> dict[str, object]:
+    """`frames`: whether br_netfilter is on for all bridges; None: as the kernel has it."""
     host = {
+        "setup": _setup(frames),
         "interfaces": {"eth0": {"segment": "lan", "address": "10.0.0.1/24"}},
         "networks": {"net": {"driver": "bridge"}},
         "containers": {"c1": {"networks": ["net"]}, "c2": {"networks": ["net"]}}
@@ -53,17 +61,20 @@ def bridged() -> dict[str, object]:
     return {"summary": "one host", "underlay": {"lan": {}}, "hosts": {"h1": host}}
 
 
-def on_segment() -> dict[str, object]:
+def on_segment(frames: bool | None = None) -> dict[str, object]:
+    """`frames`: as with `bridged`."""
     lan = {
         "driver": "lan", "subnet": "10.211.55.0/24", "gateway": "10.211.55.1",
         "ip_range": "10.211.55.128/26", "options": {"parent": "eth0"},
     }  # fmt: skip
     h1 = {
+        "setup": _setup(frames),
         "interfaces": {"eth0": {"segment": "lan", "address": "10.211.55.1/24"}},
         "networks": {"lan0": lan}, "containers": {"near": {"networks": ["lan0"]}},
     }  # fmt: skip
     setup = ["ip link add br0 type bridge", "ip link set eth0 master br0", "ip link set eth0 up",
-             "ip link set br0 up", "ip addr add 10.211.55.5/24 dev br0"]  # fmt: skip
+             "ip link set br0 up", "ip addr add 10.211.55.5/24 dev br0",
+             *_setup(frames)]  # fmt: skip
     h2 = {
         "interfaces": {"eth0": {"segment": "lan"}}, "setup": setup,
         "daemon": ["-b", "br0", "--fixed-cidr=10.211.55.192/26"],

@@ -55,10 +55,20 @@ class Engine:
     """One daemon with its own --root and --run; outlives kills of the daemon's process."""
 
     def __init__(
-        self, wire: Wire, *, kind: str = KIND, flags: Sequence[str] = (), boot: str = ""
+        self,
+        wire: Wire,
+        *,
+        kind: str = KIND,
+        flags: Sequence[str] = (),
+        boot: str = "",
+        reference: str = "",
     ) -> None:
-        """`boot`: the id of the host's boot that the daemon sees, if not the real one."""
+        """`boot`: the id of the host's boot that the daemon sees, if not the real one.
+
+        `reference`: the folder of an unpacked dockerd, if not that of NETKIT_TEST_DOCKERD.
+        """
         self.kind, self.wire, self.flags = kind, wire, tuple(flags)
+        self._unpacked = reference or os.environ.get("NETKIT_TEST_DOCKERD", "")
         # Short: a unix socket's path has at most 107 bytes, and conmon adds a 64-digit id.
         self.folder = Path(tempfile.mkdtemp(prefix="nk.", dir="/tmp"))
         self.root, self.rundir = self.folder / "r", self.folder / "s"
@@ -225,19 +235,16 @@ class Engine:
             *self.flags,
         ]
 
-    @staticmethod
-    def _reference(folder: str, name: str) -> Path:
-        unpacked = os.environ.get("NETKIT_TEST_DOCKERD")
-        if unpacked:
-            return Path(unpacked) / "usr" / folder / name
+    def _reference(self, folder: str, name: str) -> Path:
+        if self._unpacked:
+            return Path(self._unpacked) / "usr" / folder / name
         return Path(shutil.which(name) or name)
 
     def _environment(self) -> dict[str, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "NETKIT_"))}
         env |= {k: v for k, v in os.environ.items() if k == "NETKIT_LOG"}
-        unpacked = os.environ.get("NETKIT_TEST_DOCKERD")
-        if unpacked and self.kind == "dockerd":
-            env["PATH"] = f"{unpacked}/usr/bin:{unpacked}/usr/sbin:{env['PATH']}"
+        if self._unpacked and self.kind == "dockerd":
+            env["PATH"] = f"{self._unpacked}/usr/bin:{self._unpacked}/usr/sbin:{env['PATH']}"
         return env
 
     # clients

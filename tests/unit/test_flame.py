@@ -1,0 +1,35 @@
+"""Samples become boxes: `bench.flame`."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from bench.flame import collapse, svg, tree
+
+PERF = """netkitd
+\t    7f01 read+0x1d (/lib/libc.so.6)
+\t    5501 main loop (/usr/bin/python)
+
+runc
+\t    7f01 read+0x1d (/lib/libc.so.6)
+
+netkitd
+\t    7f01 read+0x1d (/lib/libc.so.6)
+\t    5501 main loop (/usr/bin/python)
+
+"""
+
+
+def test_samples_of_perf_are_folded_outermost_first() -> None:
+    assert collapse(PERF) == ["netkitd;main_loop;read 2", "runc;read 1"]
+
+
+def test_a_picture_has_a_box_for_each_function_as_wide_as_its_share() -> None:
+    root = tree(["a;b 3", "a 1", "a;<c> 4", "no number"])
+    assert (root.count, root.calls["a"].count, root.calls["a"].calls["b"].count) == (8, 8, 3)
+    groups = ElementTree.fromstring(svg(root))
+    widths = {g[0].text: float(g[1].attrib["width"]) for g in groups}
+    assert widths == {
+        "all: 8 samples, 100.0%": 1600, "a: 8 samples, 100.0%": 1600,
+        "b: 3 samples, 37.5%": 600, "<c>: 4 samples, 50.0%": 800,
+    }  # fmt: skip
