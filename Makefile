@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-cli bench-docker-plugin bench-drivers bench-images bench-netlink bench-ovs bench-scale bench-watch bench-weave torture torture-docker torture-store flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-docker-plugin bench-drivers bench-first-packet bench-images bench-netlink bench-ovs bench-planes bench-scale bench-watch bench-weave torture torture-docker torture-store flame flood simulate simulate-large
 
 setup:
 	script/setup

@@ -22,7 +22,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from bench.peers import start
 WIDTH, HEIGHT, LETTER = 1600, 17, 7  # of the picture, a box and a letter, in pixels
 THINNEST = 0.3  # pixels; thinner boxes are left out
 RATE = 500  # samples a second
+SCALE = replace(QUICK, repeats=60)
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ def main() -> int:
     parser.add_argument("row", help="a regular expression on names of `python -m bench`'s rows")
     parser.add_argument("file", type=Path, help="the SVG to write")
     options = parser.parse_args()
-    rows = [m for m in measures(QUICK) if re.search(options.row, m.name)]
+    rows = [m for m in measures(SCALE) if re.search(options.row, m.name)]
     if not rows or os.geteuid() != 0:
         print(
             "flame: needs root" if rows else f"flame: no row matches {options.row}", file=sys.stderr
@@ -153,7 +154,7 @@ def main() -> int:
         with recorded(peer.engine.pid, folded):
             for row in rows:
                 print(f"flame: {row.name}", flush=True)
-                row.sample(peer, QUICK)
+                row.sample(peer, SCALE)
     root = tree(folded)
     options.file.write_text(svg(root))
     print(f"flame: {root.count} samples, {options.file}")

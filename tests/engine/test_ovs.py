@@ -16,6 +16,7 @@ from netkit.lab.openvswitch import DATABASE, SWITCH, OpenVSwitch
 from tests.engine import wire
 from tests.engine.daemon import Engine, netkit_only
 from tests.engine.wire import Wire
+from tests.first_contact import lost
 
 pytestmark = [
     netkit_only("the ovs driver"),
@@ -132,6 +133,17 @@ def test_containers_stay_connected_while_the_daemon_is_killed_and_comes_back(
     finally:
         engine.docker("rm", "-f", "one", "two", check=False)
         engine.docker("network", "rm", "mynet", check=False)
+
+
+def test_the_first_packets_of_a_container_are_not_lost(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, _ = switched
+    create(engine)
+    try:
+        assert lost(engine.host, engine.host, "mynet") == (0, 0)
+    finally:
+        engine.docker("network", "rm", "mynet")
 
 
 @pytest.mark.parametrize(

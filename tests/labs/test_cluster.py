@@ -18,6 +18,7 @@ from scapy.layers.l2 import ARP
 from netkit.errors import KernelError
 from netkit.lab.openvswitch import DATABASE, SWITCH, OpenVSwitch
 from netkit.lab.running import RunningLab
+from tests.first_contact import lost
 from tests.labs import order
 from tests.labs.conftest import CLONE, running
 from tests.labs.order import bridges, eventually, in_order, rows
@@ -86,6 +87,12 @@ def test_what_is_known_is_not_flooded(lab: RunningLab) -> None:
         eventually(lambda: [p for p in tap.all() if ICMP in p])
         requests = [p for p in tap.all() if ARP in p and p[ARP].pdst == job]
     assert requests == []
+
+
+def test_the_first_packets_of_a_container_are_not_lost_between_hosts(lab: RunningLab) -> None:
+    """Other hosts follow the cluster: they may know the new container only after its start."""
+    near, far = (lab[host].daemon.url for host in ("h1", "h2"))
+    assert lost(near, far, "wide") == (0, 0)
 
 
 def test_networks_come_and_go_on_all_hosts(lab: RunningLab) -> None:
