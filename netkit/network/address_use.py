@@ -13,7 +13,7 @@ from netkit.network.entry import NetworkEntry
 
 
 class SubnetUse(NamedTuple):
-    """Of one subnet, within the range that addresses are allocated from (`--ip-range`).
+    """Of one subnet: within the range that addresses are allocated from (`--ip-range`), and all.
 
     `allocated` are those of this host's containers, and reserved ones: the gateway's, auxiliary
     addresses.  Of a network that hosts share, others have more.
@@ -23,6 +23,11 @@ class SubnetUse(NamedTuple):
     subnet: IPNetwork
     size: int  # addresses that can be allocated
     allocated: int  # of these
+    in_use: int  # of the whole subnet; its network and broadcast address count as in use
+
+    @property
+    def free(self) -> int:
+        return max(0, self.size - self.allocated)
 
 
 def of_networks(
@@ -37,5 +42,11 @@ def _use(network: str, subnet: Subnet, addresses: AddressAllocator) -> SubnetUse
     low, high = assignable_range(subnet)
     origin = subnet.cidr.network_address
     first, last = origin + (low - int(origin)), origin + (high - int(origin))
-    used = addresses.count_between(network, first, last)
-    return SubnetUse(network, subnet.cidr, max(0, high - low + 1), used)
+    return SubnetUse(
+        network=network,
+        subnet=subnet.cidr,
+        size=max(0, high - low + 1),
+        allocated=addresses.count_between(network, first, last),
+        in_use=addresses.count_between(network, subnet.cidr[0], subnet.cidr[-1])
+        + (2 if subnet.cidr.num_addresses > 2 else 0),  # RFC 3021 for /31
+    )

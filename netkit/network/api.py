@@ -13,6 +13,7 @@ from typing import Protocol
 from netkit.driver import OverlayPorts, TrafficPolicy, Traits
 from netkit.model import State
 from netkit.network.access import AccessRule
+from netkit.network.address_use import SubnetUse
 from netkit.network.deviation import LinkCheck
 from netkit.reconcile.plan import Plan
 from netkit.reconcile.resync import ResyncResult
@@ -50,6 +51,10 @@ class Networks(Protocol):
 
     def remove(self, ref: str) -> NetworkRecord:
         """Remove a network.  Forbidden if built in, or naming containers that are on it."""
+        ...
+
+    def address_use(self, refs: Sequence[str] = ()) -> Sequence[SubnetUse]:
+        """How many addresses are allocated, of the subnets of these networks or of all."""
         ...
 
     def find(self, ref: str) -> NetworkRecord:

@@ -230,7 +230,6 @@ class Controller:
         return self._parts.registry.traits(record)
 
     def address_use(self, refs: Sequence[str] = ()) -> list[address_use.SubnetUse]:
-        """Of the subnets of these networks, or of all."""
         registry = self._parts.registry
         entries = [registry.find(ref) for ref in refs] if refs else registry.all()
         return list(address_use.of_networks(entries, self._parts.addresses))

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from netkit.errors import Conflict, Forbidden, KernelError, NoRoom, NotFound, Unreachable
+from netkit.network.address_use import SubnetUse
 from netkit.network.api import Networks
 from netkit.network.remote import SCOPE_GLOBAL
 from netkit.spec import CreatedNetwork, EndpointRecord, NetworkRecord, NetworkSpec
@@ -91,6 +92,9 @@ class NetworksService:
 
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         return self._peers(record)
+
+    def address_use(self, record: NetworkRecord) -> Sequence[SubnetUse]:
+        return self._service.address_use([record.id])
 
     def drift(self, refs: Sequence[str] = ()) -> dict[str, Any]:
         checked = self._service.check_links(refs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from netkit.network.address_use import SubnetUse
 from netkit.spec import CreatedNetwork, EndpointRecord, NetworkRecord, NetworkSpec
 from runtime.filters import Filters, PrunedNetworks
 from runtime.network.access_request import AccessRequest
@@ -41,6 +42,10 @@ class Networks(Protocol):
 
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         """Other hosts a network has tunnels to, in the API's format: Name, IP, State."""
+        ...
+
+    def address_use(self, record: NetworkRecord) -> Sequence[SubnetUse]:
+        """How many addresses of a network's subnets are allocated."""
         ...
 
     def drift(self, refs: Sequence[str] = ()) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from netkit.network.address_use import SubnetUse
 from netkit.spec import EndpointRecord, NetworkRecord, SubnetSpec
 from runtime.api.version import NEWEST, ApiVersion
 from runtime.container.config import EndpointSettings
@@ -46,6 +47,14 @@ def network(
         "Labels": spec.labels,
     }
     return shown
+
+
+def status(uses: Iterable[SubnetUse]) -> Json:
+    """`Status` as Docker's API has it from 1.52 on."""
+    subnets = {
+        str(use.subnet): {"IPsInUse": use.in_use, "DynamicIPsAvailable": use.free} for use in uses
+    }
+    return {"IPAM": {"Subnets": subnets}}
 
 
 def _subnet(subnet: SubnetSpec) -> Json:

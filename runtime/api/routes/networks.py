@@ -142,6 +142,9 @@ async def inspect(call: ApiRequest) -> web.StreamResponse:
     if call.text("scope") not in {"", record.spec.scope}:
         raise NotFound(f"network {call.ref} not found")
     shown = render_networks.network(record, endpoints, api=call.api)
+    if call.flag("verbose"):
+        uses = await call.executors.read(call.engine.networks.address_use, record)
+        shown["Status"] = render_networks.status(uses)
     return await responses.rendered(
         call.request, lambda: {**shown, "Peers": peers} if peers else shown
     )

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from netkit.errors import AlreadyExists, Forbidden, NotFound
+from netkit.network.address_use import SubnetUse
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
@@ -88,6 +89,10 @@ class FakeNetworks:
 
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         return []
+
+    def address_use(self, record: NetworkRecord) -> list[SubnetUse]:
+        subnet = ip_network("172.17.0.0/16")
+        return [SubnetUse(record.id, subnet, size=65534, allocated=3, in_use=5)]
 
     def drift(self, refs: Sequence[str] = ()) -> dict[str, Any]:
         for ref in refs:

@@ -159,6 +159,14 @@ def test_heads_of_requests_have_a_bound(api: ApiServer, head: bytes) -> None:
     assert api.request("GET", "/_ping")[0] == 200
 
 
+def test_a_network_is_inspected_with_the_use_of_its_addresses_on_request(api: ApiServer) -> None:
+    assert "Status" not in api.json("GET", "/networks/bridge")
+    status = api.json("GET", "/networks/bridge?verbose=true")["Status"]
+    assert status == {
+        "IPAM": {"Subnets": {"172.17.0.0/16": {"IPsInUse": 5, "DynamicIPsAvailable": 65531}}}
+    }
+
+
 def test_statuses_of_the_engine_s_errors(api: ApiServer, monkeypatch: Any) -> None:
     assert api.error("POST", "/containers/create", {"Image": "no"}) == (
         404, "No such image: no:latest",

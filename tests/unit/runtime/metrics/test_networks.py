@@ -51,8 +51,8 @@ class Rows:
 
     def address_use(self) -> list[SubnetUse]:
         return [
-            SubnetUse(NET, ip_network("10.0.0.0/24"), 254, 3),
-            SubnetUse(OVS, ip_network("10.0.1.0/24"), 254, 1),
+            SubnetUse(NET, ip_network("10.0.0.0/24"), 254, 3, 5),
+            SubnetUse(OVS, ip_network("10.0.1.0/24"), 254, 1, 3),
         ]
 
 
