@@ -102,7 +102,7 @@ LAYER_BYTES = 64 << 30  # compressed, of one layer
 
 # /metrics
 METRICS_CONNECTIONS = 16  # open at a time; the one that is idle for longest is closed for another
-METRICS_SECONDS = 10  # that a scrape waits for its collection
+METRICS_SECONDS = 8  # that a scrape waits for its collection; Prometheus gives up after 10
 METRICS_ENDPOINTS = 1000  # with series of their own, eight each
 METRICS_DEVICES = 1000  # of networks on the host, likewise
 METRICS_SUBNETS = 1000  # likewise, two each

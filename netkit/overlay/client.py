@@ -45,23 +45,25 @@ def listens(control: Path) -> bool:
 
 
 class Channel:
-    """One connection, for one thread.
+    """One connection, for one thread.  `patience`: seconds for an answer, beyond what a verb itself
+    may take; ANSWER if None.
 
     Raises:
         NotFound: no process runs.
         Unanswered: it takes no more connections.
     """
 
-    def __init__(self, control: Path) -> None:
+    def __init__(self, control: Path, patience: float | None = None) -> None:
+        self._patience = ANSWER if patience is None else patience
         self._numbers = itertools.count(1)
         self._assembly = Assembly()
         self._notifications: deque[dict[str, Any]] = deque()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # A connection without a timeout of Python's: with one, too many that wait are an error.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(ANSWER))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._patience))
             self._sock.connect(str(control))
-            self._sock.settimeout(ANSWER)
+            self._sock.settimeout(self._patience)
         except BlockingIOError as e:
             self._sock.close()
             raise Unanswered(f"{SILENT}: it takes no connections") from e
@@ -98,7 +100,7 @@ class Channel:
             Unanswered: it does not answer in time.
         """
         number = next(self._numbers)
-        deadline = time.monotonic() + ANSWER + float(getattr(verb, "seconds", 0.0))
+        deadline = time.monotonic() + self._patience + float(getattr(verb, "seconds", 0.0))
         try:
             for packet in packets(verbs.encode(Call(number, verb))):
                 self._sock.send(packet, socket.MSG_NOSIGNAL)

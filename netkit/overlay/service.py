@@ -136,13 +136,13 @@ class Service:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def channel(self) -> Channel:
-        """NotFound: it does not run."""
-        return Channel(self.folders.control)
+    def channel(self, patience: float | None = None) -> Channel:
+        """See `Channel`.  NotFound: it does not run."""
+        return Channel(self.folders.control, patience)
 
-    def call(self, verb: Known) -> Any:
+    def call(self, verb: Known, patience: float | None = None) -> Any:
         """One call, see `Channel.call`."""
-        with self.channel() as channel:
+        with self.channel(patience) as channel:
             return channel.call(verb)
 
     def sync(self, networks: Sequence[Network], endpoints: Sequence[Endpoint]) -> None:

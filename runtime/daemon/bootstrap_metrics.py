@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import netkit
+from netkit.errors import InvalidSpec
 from netkit.kernel.netlink.counters import counted_links
 from netkit.model import HOST
 from runtime import limits
@@ -29,16 +30,22 @@ from runtime.network.weave.service import WeaveService
 if TYPE_CHECKING:
     from runtime.metrics.figures import Source
 
+OVERLAY_SECONDS = 2.0  # for the overlay's process to answer; one that is late counts as down
+
 Sources = Callable[[RequestTally], "Mapping[str, Source]"]
 
 log = logging.getLogger("netkit.metrics")
 
 
 def open_listeners(config: DaemonConfig) -> list[Listener]:
-    """Of --metrics-addr; none without."""
+    """Of --metrics-addr; none without.  InvalidSpec; Conflict where the port is in use."""
     found = check(config.metrics_addr, insecure=config.insecure_metrics)
     if found is None:
         return []
+    try:
+        import prometheus_client  # noqa: F401  before anything is made
+    except ImportError as error:
+        raise InvalidSpec(f"--metrics-addr needs the package prometheus_client: {error}") from None
     address = TcpAddress(host=found.host, port=found.port)
     return open_all([address], tls=TlsOptions(), insecure=config.insecure_metrics, environ={})
 
@@ -94,5 +101,5 @@ def build_sources(
             changes.changes, below.worker.statistics.counts, lambda: below.worker.waiting
         ),
         "drift": partial(changes.drift, guards),
-        "overlay": partial(overlay, weave.status),
+        "overlay": partial(overlay, partial(weave.status, OVERLAY_SECONDS)),
     }

@@ -167,6 +167,11 @@ def test_objects_are_counted(engine: Engine) -> None:
     ipam = {"network": "net66", "subnet": "10.66.0.0/24"}
     assert after.get("netkit_ipam_addresses", **ipam) == 254
     assert after.get("netkit_ipam_allocated_addresses", **ipam) == 2  # the gateway's too
+    for cli in (engine.docker, engine.netkit):
+        (shown,) = json.loads(cli("network", "inspect", "-v", "net66").stdout)
+        assert shown["Status"]["IPAM"]["Subnets"] == {
+            "10.66.0.0/24": {"IPsInUse": 4, "DynamicIPsAvailable": 252}
+        }
     name = "netkit_api_requests_total"
     assert after.get(name, method="POST", code="2xx") > before.get(name, method="POST", code="2xx")
     assert engine.docker("inspect", "absent", check=False).returncode != 0
@@ -286,3 +291,33 @@ def test_counters_outlive_a_kill_and_the_address_needs_a_restart(engine: Engine)
     after = scrape(engine)
     assert after.get(series, container=name) >= before.get(series, container=name) > 3000
     assert after.get("process_start_time_seconds") > before.get("process_start_time_seconds")
+
+
+def test_an_overlay_that_hangs_does_not_hold_up_a_scrape(engine: Engine) -> None:
+    engine.netkit("weave", "launch")
+    try:
+        now = scrape(engine)
+        assert now.get("netkit_overlay_up") == now.get("netkit_overlay_launched") == 1
+        assert now.get("netkit_overlay_peers", state="alive") == 1
+        pids = [
+            int(folder.name)
+            for folder in Path("/proc").glob("[0-9]*")
+            if f"netkit.overlay\0--state\0{engine.root}" in commandline(folder)
+        ]
+        assert len(pids) == 1
+        os.kill(pids[0], signal.SIGSTOP)
+        after = scrape(engine)
+        os.kill(pids[0], signal.SIGCONT)
+        assert after.get("netkit_overlay_launched") == 1
+        assert after.get("netkit_overlay_up") == 0
+        assert after.get("netkit_scrape_failed") == 0
+        await_scrape(engine, lambda now: now.get("netkit_overlay_up") == 1, "it answers again")
+    finally:
+        engine.netkit("weave", "reset", "--force")
+
+
+def commandline(folder: Path) -> str:
+    try:
+        return (folder / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""

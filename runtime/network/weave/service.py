@@ -130,11 +130,12 @@ class WeaveService:
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
+    def status(self, patience: float | None = None) -> dict[str, Any]:
+        """`patience`: seconds for the process to answer, if not the usual ones."""
         warnings = list(self._warnings())
         found: dict[str, Any] = {}
         try:
-            found = self._overlay.call(verbs.Status())
+            found = self._overlay.call(verbs.Status(), patience)
         except NotFound:
             pass
         except KernelError as error:

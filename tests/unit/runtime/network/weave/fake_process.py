@@ -83,7 +83,7 @@ class FakeProcess:
         self.settings = None
         self.die()
 
-    def call(self, verb: verbs.Known) -> Any:
+    def call(self, verb: verbs.Known, patience: float | None = None) -> Any:
         with self.channel() as channel:
             return channel.call(verb)
 
