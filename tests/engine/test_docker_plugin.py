@@ -160,7 +160,7 @@ def test_names_of_netkit_are_found_by_dockerds_resolver(host: DockerHost) -> Non
     (name,) = (n["Name"] for n in host.networks() if n["Labels"]["netkit.docker.name"] == net)
     host.wait("a name", lambda: host.docker.address(two, net) in host.docker.out(
         "exec", one, "nslookup", f"{two}.{name}", check=False))  # fmt: skip
-    assert "failed" not in host.netkit.log_tail()
+    assert "updating names" not in host.netkit.log_tail()
 
 
 def test_rules_and_traces_know_containers_by_name(host: DockerHost) -> None:
@@ -213,6 +213,23 @@ def test_after_a_kill_of_dockerd_it_is_as_dockerd_says(host: DockerHost) -> None
     host.docker.wait_for("always", "Running", True)
     host.named("always")
     assert len(host.links()) == 1
+
+
+def test_with_live_restore_nothing_is_interrupted() -> None:
+    with docker_host("--live-restore") as host:
+        net = create(host)
+        one, two = (host.docker.sleeper("--network", net) for _ in range(2))
+        host.named(one, two)
+        before, links = host.networks(), host.links()
+        host.docker.kill9()
+        host.restart_docker()
+        host.netkit.kill9()
+        host.netkit.restart()
+        host.named(one, two)
+        ping(host, one, two)
+        assert (host.networks(), host.links()) == (before, links)
+        host.docker.docker("stop", "-t1", one)
+        host.wait("one is left", lambda: len(host.links()) == 1)
 
 
 def test_a_container_that_was_removed_meanwhile(host: DockerHost) -> None:

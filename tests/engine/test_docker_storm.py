@@ -1,0 +1,16 @@
+"""The short form of `make torture-docker`: what dies is started again, and promises are kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.daemon import KIND
+from tests.torture.plugin import storm
+
+pytestmark = pytest.mark.skipif(KIND == "dockerd", reason="it is about netkitd beside dockerd")
+
+
+def test_a_few_kills_of_netkitd_dockerd_and_containerd() -> None:
+    found = storm(4, 11, "--live-restore", pause=(0.3, 1.5))
+    assert found.failures == []
+    assert found.done["done"] > 0
