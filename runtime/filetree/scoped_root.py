@@ -124,8 +124,7 @@ class Root:
 
     def _deepest(self, parts: Sequence[str]) -> tuple[int, int]:
         """(how many of the leading parts exist as directories, descriptor of the last of them)."""
-        low, high = 0, len(parts)
-        best = self.open("/", _FOLDER)
+        low, high, best = 0, len(parts), -1
         while low < high:
             middle = high if low == 0 else (low + high + 1) // 2  # mostly all of it exists
             try:
@@ -134,17 +133,25 @@ class Root:
                 high = middle - 1
                 continue
             except BaseException:
-                os.close(best)
+                if best >= 0:
+                    os.close(best)
                 raise
-            os.close(best)
+            if best >= 0:
+                os.close(best)
             best, low = found, middle
-        return low, best
+        return (low, best) if best >= 0 else (0, self.open("/", _FOLDER))
+
+    def _made_parent(self, path: str) -> tuple[int, str]:
+        """As `parent`, which is created if it does not exist."""
+        folder, _, name = path.rstrip("/").rpartition("/")
+        if posixpath.normpath(folder or "/") == (folder or "/") and name not in {"", ".", ".."}:
+            return self.open_folder(folder or "/"), name
+        self.make_folder(folder or "/")
+        return self.parent(path)
 
     def make_link(self, path: str, target: str) -> None:
         """Create a symbolic link, unless something exists there."""
-        folder = path.rstrip("/").rpartition("/")[0]
-        self.make_folder(folder or "/")
-        above, name = self.parent(path)
+        above, name = self._made_parent(path)
         before = os.stat(".", dir_fd=above)
         try:
             os.symlink(target, name, dir_fd=above)
@@ -183,26 +190,19 @@ class Root:
             os.close(fd)
 
     def make_file(self, path: str) -> None:
-        """Create an empty regular file as a mount point, unless something exists there."""
-        folder = path.rstrip("/").rpartition("/")[0]
-        self.make_folder(folder or "/")
+        """Create an empty regular file as a mount point, unless something exists there.
+
+        OSError also where a link exists that leads nowhere because it is one of a circle.
+        """
+        above, name = self._made_parent(path)
+        before = os.stat(".", dir_fd=above)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            os.close(self.open(path, os.O_PATH))
-        except FileNotFoundError:
-            above, name = self.parent(path)
-            before = os.stat(".", dir_fd=above)
-            try:
-                os.close(
-                    os.open(
-                        name,
-                        os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                        0o644,
-                        dir_fd=above,
-                    )
-                )
-                # keep the directory's mtime: `docker diff` must not show it as changed
-                os.utime(f"/proc/self/fd/{above}", ns=(before.st_atime_ns, before.st_mtime_ns))
-            except FileExistsError:
-                pass
-            finally:
-                os.close(above)
+            os.close(os.open(name, flags, 0o644, dir_fd=above))
+            # keep the directory's mtime: `docker diff` must not show it as changed
+            os.utime(f"/proc/self/fd/{above}", ns=(before.st_atime_ns, before.st_mtime_ns))
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                os.close(self.open(path, os.O_PATH))
+        finally:
+            os.close(above)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from netkit.errors import InvalidSpec, NotFound
 from runtime.filetree.remove import remove_tree
+from runtime.filetree.small_file import content
 from runtime.images.layer_unpack import unpack
 from runtime.images.reference import DIGEST
 from runtime.tar.compression import Unpacked
@@ -62,7 +63,7 @@ class Layers:
 
     def size(self, diff_id: str) -> int:
         try:
-            return int((self.path(diff_id) / "size").read_text())
+            return int(content(self.path(diff_id) / "size"))
         except FileNotFoundError:
             raise NotFound(f"layer {diff_id} is missing from the image store") from None
 

@@ -31,7 +31,7 @@ from runtime.lifecycle.rootfs_mounts import (
 )
 from runtime.lifecycle.volumes import ContainerVolumes
 from runtime.network.sandbox import ContainerNetwork
-from runtime.oci.shim import Shim
+from runtime.oci.shim import ExitStatus, Shim
 from runtime.paths import Paths
 from runtime.rootfs.mount_refs import MountRefs
 from runtime.rootfs.overlay import OverlaySnapshots
@@ -171,11 +171,12 @@ class Launcher:
         ended = self._unseen(run)
         for pause in (*LOOK_AGAIN, None):
             try:
-                if self._shim.exit_status(c.id) is None and self._shim.alive(c.id):
+                status = self._shim.exit_status(c.id)
+                if status is None and self._shim.alive(c.id):
                     # conmon was killed, the container runs on: watch its first process
                     self._watcher.watch(c.id, run, partial(self._gone, c, run, noticed))
                     return
-                ended = self._ended(c.id, run)
+                ended = self._ended(c.id, run) if status is None else _info(run, status)
                 break
             except Exception as error:  # noqa: BLE001  reported and retried
                 threads.report(f"reading the exit status of container {c.name}", error)
@@ -201,11 +202,7 @@ class Launcher:
 
     def _ended(self, id: str, run: int) -> ExitInfo:
         status = self._shim.exit_status(id)
-        if status is None:
-            return self._unseen(run)
-        return ExitInfo(
-            pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom
-        )
+        return self._unseen(run) if status is None else _info(run, status)
 
     @staticmethod
     def _unseen(run: int) -> ExitInfo:
@@ -307,6 +304,12 @@ class Launcher:
 
     def resume(self, c: Container) -> None:
         self._shim.resume(c.id)
+
+
+def _info(run: int, status: ExitStatus) -> ExitInfo:
+    return ExitInfo(
+        pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom
+    )
 
 
 def _names(folder: Path) -> set[str]:

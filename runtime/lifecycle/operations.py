@@ -156,7 +156,8 @@ class ContainerOperations:
         self._supervisor.cancel_restart(c)
         if c.state.alive:
             c.manually_stopped = True  # the restart policy must not apply
-            self._stop(c, 0, "KILL")
+            with self._supervisor.removing_by_user(c, volumes=volumes):
+                self._stop(c, 0, "KILL")
         with self._supervisor.lock(c.id):
             if self._store.get(c.id) is c:
                 self._supervisor.remove(c, volumes=volumes)

@@ -49,6 +49,7 @@ class Supervisor:
         self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self._delay: dict[str, float] = {}  # seconds waited before the latest restart by policy
         self._held: set[str] = set()
+        self._doomed: dict[str, bool] = {}  # see `removing_by_user`
         self._ended = threading.Condition()
         self.owed = Owed(store, timers, self.lock)
 
@@ -193,6 +194,18 @@ class Supervisor:
         finally:
             self._held.discard(c.id)
 
+    @contextmanager
+    def removing_by_user(self, c: Container, *, volumes: bool) -> Iterator[None]:
+        """While a user removes it by force: an exit leads to its removal at once, as with --rm.
+
+        It may fail, and is retried; the caller removes what is still there.
+        """
+        self._doomed[c.id] = volumes
+        try:
+            yield
+        finally:
+            self._doomed.pop(c.id, None)
+
     def handle_exit(self, c: Container, ended: ExitInfo) -> None:
         """Handle an exit: state, events, clean-up, waiters, then restart or removal."""
         # Decide on the restart before anything else: the state shown to clients, --rm and whether
@@ -205,22 +218,27 @@ class Supervisor:
             stopped=c.manually_stopped,
             count=c.restart_count,
         )
-        remove = c.host_config.auto_remove and not again and not held
+        volumes = self._doomed.get(c.id)
+        doomed = not again and volumes is not None
+        remove = (c.host_config.auto_remove or doomed) and not again and not held
         self._emit(c, "end", self.on_ended)
-        c.state.status = "restarting" if again else "exited"
+        c.state.status = "restarting" if again else "removing" if doomed else "exited"
+        if doomed and volumes:
+            c.extra["remove_volumes"] = True
         c.state.pid = 0
         c.state.exit_code = ended.exit_code
         c.state.oom_killed = ended.oom
         c.state.finished_at = rfc3339(ended.finished_ns)
-        self.owed.save(c)
+        saved = self.owed.save(c)
         if ended.oom:
             self.emit(c, "oom")
         self.emit(c, "die", exitCode=str(ended.exit_code), execDuration=str(int(ran)))
         # Before waiters are resolved: a client that waited may reuse the ports and addresses.
-        self.owed.attempt(c, "cleaning up", partial(self._clean, c, again or held, last=remove))
+        # `last`: only if the next daemon would complete the removal, which begins with its layer.
+        last = remove and (saved or not doomed)
+        self.owed.attempt(c, "cleaning up", partial(self._clean, c, again or held, last=last))
         if remove:
-            c.state.status = "removing"
-            self.owed.save(c)
+            c.state.status = "removing"  # saved by `remove`
         self._tell_ended(c)
         if again:
             self.launch_later(c, ran)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from netkit import threads
 from netkit.gone import gone
+from runtime.filetree.small_file import content
 
 TOP = Path("/sys/fs/cgroup")
 
@@ -55,55 +53,38 @@ class Cgroups:
         if self.version == 2:
             yield top / inside
             return
-        for controller in sorted(top.iterdir()):
-            if controller.is_dir() and not controller.is_symlink():
-                yield controller / inside
+        with os.scandir(top) as entries:
+            names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        for name in names:
+            yield top / name / inside
 
     def remove(self, path: str) -> None:
         """Remove the group and its sub-groups; those with processes stay."""
         for folder in self.folders(path):
-            for below, _, _ in os.walk(folder, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(below)
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError:  # it has sub-groups, or processes
+                for below, _, _ in os.walk(folder, topdown=False):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(below)
 
     def processes(self, path: str) -> list[int]:
         """Pids in the group and below, sorted."""
         pids: set[int] = set()
-        for folder in self.folders(path):
-            if self.version == 1 and folder.relative_to(TOP).parts[0] not in self._telling:
-                continue
+        inside = path.lstrip("/")
+        tops = [TOP] if self.version == 2 else [TOP / name for name in self._telling]
+        for folder in (top / inside for top in tops):
             for below, _, _ in os.walk(folder):
                 try:
-                    text = Path(below, "cgroup.procs").read_text()
+                    text = content(f"{below}/cgroup.procs").decode()
                 except OSError as error:
                     if gone(error) or error.errno == errno.EOPNOTSUPP:  # cgroups(7): threaded
                         continue
                     raise
                 pids |= {int(p) for p in text.split()}
         return sorted(pids)
-
-    def move_ahead(self, pid: int, top: Path = TOP) -> threading.Thread:
-        """Take the kernel's lock for moves between groups ahead of the OCI runtime, on a thread.
-
-        `pid`: a process whose group nobody changes until the thread has ended: it is moved to where
-        it is, which changes nothing.  Whoever takes that lock, unless it was taken in the last 10
-        to 20 ms, waits for an RCU grace period, which is as long where processors are idle
-        (kernel/cgroup/cgroup.c, cgroup_attach_lock; kernel/rcu/sync.c).  This one waits while
-        conmon and the runtime are loaded, so that the runtime does not.
-        """
-        thread = threads.once("netkit-cgroups", partial(self._move_nowhere, pid, top))
-        thread.start()
-        return thread
-
-    @staticmethod
-    def _move_nowhere(pid: int, top: Path) -> None:
-        with contextlib.suppress(OSError):  # nothing but time is lost
-            for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-                controllers, _, path = line.partition(":")[2].partition(":")
-                folder = top / controllers.removeprefix("name=") / path.lstrip("/")
-                if ".." not in folder.parts and (folder / "cgroup.procs").exists():
-                    (folder / "cgroup.procs").write_text(str(pid))
-                    return
 
     def frozen(self, path: str) -> bool:
         """Is the group paused?  cgroup-v1/freezer-subsystem.rst; cgroup-v2.rst, cgroup.freeze."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.oci import binaries
-from runtime.oci.cgroups import Cgroups
+from runtime.oci.cgroup_lock import CgroupLock
 from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.process import readable
 from runtime.undo import Undo
@@ -32,7 +32,7 @@ class Launch:
     conmon whose daemon was killed finds nothing that it could make.
     """
 
-    def __init__(self, program: str, args: Sequence[str], bundle: Path, cgroups: Cgroups) -> None:
+    def __init__(self, program: str, args: Sequence[str], bundle: Path, lock: CgroupLock) -> None:
         """Start conmon, in a bundle that has no config.json yet.  OSError."""
         self._bundle = bundle
         with Undo() as undo:
@@ -55,7 +55,7 @@ class Launch:
                 )  # fmt: skip
             undo.push(self._process.wait)
             undo.push(self._process.kill)
-            self._ahead = cgroups.move_ahead(self._process.pid)
+            self._ahead = lock.take_ahead(self._process.pid)
             undo.commit()
         os.close(start)
         os.close(sync)  # else there is no EOF should conmon exit without a report
@@ -93,7 +93,8 @@ class Launch:
     def _finish(self) -> None:
         os.close(self._report)
         os.close(self._go)
-        self._ahead.join()  # it names the process, whose pid is its own until `wait`
+        if self._ahead:
+            self._ahead.join()  # it names the process, whose pid is its own until `wait`
         self._process.wait()  # conmon daemonizes: this is only its first process
 
 

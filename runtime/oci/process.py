@@ -8,7 +8,8 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+
+from runtime.filetree.small_file import content
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Process:
     def of(cls, pid: int) -> Process | None:
         """The process that has this pid now; None if there is none, or only a zombie."""
         try:
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+            fields = content(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
         return None if fields[0] in {b"Z", b"X"} else cls(pid, int(fields[19]))
@@ -88,7 +89,7 @@ def readable(fds: Iterable[int], seconds: float) -> set[int]:
 def status(pid: int) -> dict[str, str]:
     """The fields of /proc/PID/status (proc(5)); empty if the process has exited."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = content(f"/proc/{pid}/status").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return {}
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)

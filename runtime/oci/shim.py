@@ -1,7 +1,7 @@
 """Run containers with runc (or crun) under conmon: one bundle per container, all state on disk.
 
     run/bundles/ID/config.json     the OCI configuration
-                   process.json    pids of the first process and of conmon, with start times
+                   process.json    pids and start times of first process and conmon; the group
                    attach          conmon's socket: output out, stdin in
                    ctl             conmon's fifo: terminal size, reopening the log
                    oom             exists if the OOM killer ended the container
@@ -30,7 +30,9 @@ import msgspec
 
 from netkit.errors import InvalidSpec, NetkitError
 from netkit.gone import if_there
+from runtime.filetree.small_file import content, create
 from runtime.oci import binaries, conmon
+from runtime.oci.cgroup_lock import CgroupLock
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.process import Process, readable
@@ -81,6 +83,7 @@ class Shim:
             self.runtime = binaries.runtime(runtime, cgroups)
             self.conmon = binaries.find("conmon")
         self._recent = RecentStarts()
+        self._lock = CgroupLock()
         self._begun: dict[str, conmon.Launch] = {}  # by container, between `begin` and `create`
 
     # create, start, stop, delete
@@ -97,7 +100,7 @@ class Shim:
         args = self._arguments(id, log, terminal=terminal)
         args += [*(["-i"] if stdin else []), *(["--leave-stdin-open"] if leave_stdin_open else [])]
         try:
-            self._begun[id] = conmon.Launch(self.conmon, args, self.bundle(id), self.cgroups)
+            self._begun[id] = conmon.Launch(self.conmon, args, self.bundle(id), self._lock)
         except BaseException:
             self._forget(id)
             raise
@@ -114,8 +117,8 @@ class Shim:
         init = Process.of(pid)
         if init is None:
             raise StartFailed(f"container {id[:12]} exited before it was started")
-        monitor = Process.of(int((self.bundle(id) / "conmon.pid").read_text()))
-        self._note(id, init, monitor)
+        monitor = Process.of(int(content(self.bundle(id) / "conmon.pid")))
+        self._note(id, init, monitor, spec["linux"]["cgroupsPath"])
         return init
 
     def withdraw(self, id: str) -> None:
@@ -260,8 +263,7 @@ class Shim:
 
     def running(self, id: str) -> Running | None:
         try:
-            with open(f"{self.bundles}/{id}/process.json", "rb") as file:
-                doc = json.load(file)
+            doc = json.loads(content(self.bundle(id) / "process.json"))
             monitor = Process(*doc["monitor"]) if doc["monitor"] else None
             return Running(init=Process(*doc["init"]), monitor=monitor)
         except (FileNotFoundError, ValueError, LookupError, TypeError):  # there is none, or damaged
@@ -291,7 +293,7 @@ class Shim:
     def exit_status(self, id: str) -> ExitStatus | None:
         path = self.exits / id
         try:
-            code = int(path.read_text())
+            code = int(content(path))
             finished = path.stat().st_mtime_ns
         except (FileNotFoundError, ValueError):
             return None
@@ -307,8 +309,14 @@ class Shim:
         return self.cgroups.processes(group) if group else []
 
     def _cgroup(self, id: str) -> str:
+        """Path of the container's control group; "" if there is none."""
+        bundle = self.bundle(id)
         try:
-            return _configuration.decode((self.bundle(id) / "config.json").read_bytes()).linux.path
+            return str(json.loads(content(bundle / "process.json"))["cgroup"])
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            pass  # the daemon was killed before it wrote that, or it is of an earlier version
+        try:  # twenty times as long
+            return _configuration.decode(content(bundle / "config.json")).linux.path
         except (FileNotFoundError, msgspec.DecodeError):
             return ""
 
@@ -321,11 +329,12 @@ class Shim:
         """Make conmon reopen its log, after the file was renamed."""
         conmon.reopen_log(self.bundle(id))
 
-    def _note(self, id: str, init: Process, monitor: Process | None) -> None:
+    def _note(self, id: str, init: Process, monitor: Process | None, cgroup: str) -> None:
         path = self.bundle(id) / "process.json"
         fresh = path.with_suffix(".new")
         pair = [monitor.pid, monitor.start] if monitor else None
-        fresh.write_text(json.dumps({"init": [init.pid, init.start], "monitor": pair}))
+        document = {"init": [init.pid, init.start], "monitor": pair, "cgroup": cgroup}
+        create(fresh, json.dumps(document).encode(), 0o600)
         fresh.rename(path)  # atomic; if the daemon is killed before, see _unnoted
 
     def command(self, *args: str) -> list[str]:

@@ -15,6 +15,7 @@ MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 1 << 10, 1 << 11, 1 << 12, 1 << 14
 MS_RELATIME = 1 << 21
 MNT_DETACH = 2
 _CLONE_FS = 0x200
+_SHORT = 2048  # bytes of mount options, well within a page
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -38,8 +39,13 @@ def overlay(target: str, *, base: Path, lower: Sequence[str], options: str) -> N
     """Mount overlayfs.  `lower`: absolute paths, or relative to `base`; the top one first.
 
     mount(2) takes one page of data, which the absolute paths of some 90 layers fill.  So relative
-    ones are resolved in `base`, as the working directory of a thread that has one of its own.
+    ones are resolved in `base`, as the working directory of a thread that has one of its own; few
+    need no thread.
     """
+    whole = f"lowerdir={':'.join(os.path.join(base, path) for path in lower)},{options}"
+    if len(os.fsencode(whole)) < _SHORT and not set(str(base)) & set(",:\\"):
+        mount("overlay", target, "overlay", 0, whole)
+        return
     data = f"lowerdir={':'.join(lower)},{options}"
     failed: list[BaseException] = []
 

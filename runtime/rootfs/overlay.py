@@ -24,6 +24,7 @@ from typing import Protocol
 from netkit.errors import Conflict, KernelError, NotFound
 from netkit.kernel import release
 from runtime.filetree.remove import remove_tree
+from runtime.filetree.small_file import content, create
 from runtime.filetree.walk import walk
 from runtime.images.layers import Layers
 from runtime.rootfs import mount as mounting
@@ -69,10 +70,9 @@ class OverlaySnapshots:
         for layer in ("diff", "init"):
             (home / layer).mkdir(mode=0o755)  # whatever mode "/" has in the image, as in Docker
         (home / "work").mkdir(mode=0o700)
-        (home / "image").touch(mode=0o600)
-        (home / "image").write_text(image_id)
+        create(home / "image", image_id.encode(), 0o600)
         if not synced and VOLATILE:
-            (home / "unsynced").touch(mode=0o600)
+            create(home / "unsynced", b"", 0o600)
 
     def known(self) -> set[str]:
         return {p.name for p in self.folder.iterdir() if p.name != "empty"}
@@ -170,7 +170,7 @@ class OverlaySnapshots:
 
     def _image(self, id: str) -> str:
         try:
-            return (self.folder / id / "image").read_text()
+            return content(self.folder / id / "image").decode()
         except FileNotFoundError:
             raise NotFound(f"No such container: {id}") from None
 

@@ -158,7 +158,9 @@ def test_a_start_that_is_withdrawn_leaves_nothing(box: Box) -> None:
 def test_conmon_waits_until_all_is_prepared(box: Box) -> None:
     box.begin(C)
     monitor = box.shim._begun[C]._process.pid
-    box.shim._begun[C]._ahead.join()
+    ahead = box.shim._begun[C]._ahead
+    assert ahead is not None
+    ahead.join()
     children = Path(f"/proc/{monitor}/task/{monitor}/children")
     assert children.read_text() == "", "it must have started nothing"
     assert not (box.shim.bundle(C) / "config.json").exists()

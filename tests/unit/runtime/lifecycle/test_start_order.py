@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from runtime.container.model import Container
@@ -138,3 +139,46 @@ def test_a_run_that_has_ended_is_cleaned_up_once(
         }
     finally:
         world.close()
+
+
+def test_a_removal_by_force_is_saved_before_the_layer_goes_with_the_run(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with --rm the layer goes while links are awaited; a killed daemon completes that."""
+    made.life.start(ID)
+    stored: list[str] = []
+    real = container_world.Mounted.remove
+
+    def noted(self: Any, id: str) -> None:
+        row = made.database.rows("SELECT doc FROM container WHERE id=?", (id,))[0]
+        stored.append(msgspec.json.decode(row["doc"], type=Container).state.status)
+        real(self, id)
+
+    monkeypatch.setattr(container_world.Mounted, "remove", noted)
+    made.points.met.clear()
+    made.life.remove(ID, force=True)
+    assert stored[0] == "removing"
+    assert made.host.left() == []
+    assert made.store.get(ID) is None
+    calls = [point.split()[0] for point in made.points.met]
+    assert {name: calls.count(name) for name in ("shim.delete", "sandboxes.close")} == {
+        "shim.delete": 1,
+        "sandboxes.close": 1,
+    }
+
+
+def test_a_removal_by_force_that_fails_is_the_answer(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.life.start(ID)
+
+    def fail(*_: object) -> None:
+        raise OSError("the addresses are in use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(container_world.Network, "forget", fail)
+        with pytest.raises(OSError, match="the addresses are in use"):
+            made.life.remove(ID, force=True)
+    assert made.store.find(ID).state.status == "dead"
+    made.life.remove(ID, force=True)
+    assert made.host.left() == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -74,3 +76,26 @@ def test_nothing_is_left_of_a_reader_who_came_too_late(
     with pytest.raises(NotFound), refs.borrowed("c"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mount_does_not_wait_for_the_unmount_of_another_container(
+    refs: MountRefs, snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unmounting waits until what was written is on the disk."""
+    refs.acquire("a")
+    reached, synced = threading.Event(), threading.Event()
+
+    def slow(target: Path) -> None:
+        reached.set()
+        assert synced.wait(20)
+
+    monkeypatch.setattr(snapshots, "unmount", slow)
+    with ThreadPoolExecutor(1) as aside:
+        release = aside.submit(refs.release, "a")
+        assert reached.wait(20)
+        try:
+            refs.acquire("b")
+            assert not release.done()
+        finally:
+            synced.set()
+        release.result(20)
