@@ -158,6 +158,8 @@ class ContainerOperations:
             c.manually_stopped = True  # the restart policy must not apply
             with self._supervisor.removing_by_user(c, volumes=volumes):
                 self._stop(c, 0, "KILL")
+        if self._store.get(c.id) is not c:
+            return  # its end has led to it
         with self._supervisor.lock(c.id):
             if self._store.get(c.id) is c:
                 self._supervisor.remove(c, volumes=volumes)

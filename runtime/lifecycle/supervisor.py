@@ -219,7 +219,7 @@ class Supervisor:
             count=c.restart_count,
         )
         volumes = self._doomed.get(c.id)
-        doomed = not again and volumes is not None
+        doomed = not again and not held and volumes is not None
         remove = (c.host_config.auto_remove or doomed) and not again and not held
         self._emit(c, "end", self.on_ended)
         c.state.status = "restarting" if again else "removing" if doomed else "exited"

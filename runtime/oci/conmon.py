@@ -70,6 +70,10 @@ class Launch:
             (self._bundle / "config.json").write_text(json.dumps(spec))
             with suppress(BrokenPipeError):  # it has exited: there is no report, then
                 os.write(self._go, b"!")
+        except BaseException:
+            self.abandon()
+            raise
+        try:
             try:
                 meanwhile()
             finally:  # the caller undoes what the runtime has done, not what it is about to do

@@ -155,6 +155,17 @@ def test_a_start_that_is_withdrawn_leaves_nothing(box: Box) -> None:
     box.shim.withdraw(C)  # nothing to do is no error
 
 
+def test_a_configuration_that_cannot_be_written_starts_nothing(box: Box) -> None:
+    box.begin(C)
+    monitor = box.shim._begun[C]._process.pid
+    (box.shim.bundle(C) / "config.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        box.shim.create(C, box.document(C, ["true"]))
+    assert Process.of(monitor) is None
+    assert not box.shim._creating_processes(C)
+    assert not (box.shim.bundle(C) / "attach").exists(), "it went on"
+
+
 def test_conmon_waits_until_all_is_prepared(box: Box) -> None:
     box.begin(C)
     monitor = box.shim._begun[C]._process.pid

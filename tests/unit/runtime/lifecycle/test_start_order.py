@@ -161,6 +161,7 @@ def test_a_removal_by_force_is_saved_before_the_layer_goes_with_the_run(
     assert made.host.left() == []
     assert made.store.get(ID) is None
     calls = [point.split()[0] for point in made.points.met]
+    assert calls.index("mounted.remove") < calls.index("sandboxes.forget"), "it waited for links"
     assert {name: calls.count(name) for name in ("shim.delete", "sandboxes.close")} == {
         "shim.delete": 1,
         "sandboxes.close": 1,
