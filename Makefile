@@ -27,6 +27,7 @@ bench-docker-plugin: # make bench-docker-plugin BENCH='--rounds 30': netkit as d
 	script/setup --dev
 	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
 	.venv/bin/python -m bench.docker_plugin $(BENCH)
+
 bench-ovs: # make bench-ovs BENCH='--part local': Open vSwitch's userspace datapath; needs iperf3, ethtool
 	script/setup --dev
 	script/openvswitch >/dev/null && script/openvswitch sid >/dev/null
