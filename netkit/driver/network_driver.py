@@ -98,9 +98,14 @@ class Distinctive(Protocol):
     traits: ClassVar[Traits]
 
 
+_USUAL = Traits()
+
+
 def traits_of(driver: object) -> Traits:
     """Return the traits that a driver declares, else the defaults."""
-    return driver.traits if isinstance(driver, Distinctive) else Traits()
+    # As isinstance(driver, Distinctive), which takes 7 us, not 0.05: each start asks often.
+    found: Traits = getattr(driver, "traits", _USUAL)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
