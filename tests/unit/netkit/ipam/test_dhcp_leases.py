@@ -191,7 +191,7 @@ class Names(DnsPublisher):
 
 
 def _endpoint(network: str) -> Any:
-    return SimpleNamespace(network=network, sandbox="s")
+    return SimpleNamespace(network=network, sandbox="s", engine="")
 
 
 def test_a_caller_that_waits_for_names_gets_the_error_and_they_are_tried_again() -> None:

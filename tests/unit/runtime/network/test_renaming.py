@@ -25,7 +25,7 @@ def test_the_next_run_has_the_endpoints_of_the_last(tmp_path: Path) -> None:
     c = container("web", networks=networks, host_config=HostConfig(network_mode="lan"))
     stubs = {
         "paths": SimpleNamespace(namespace=lambda id: f"{NETNS}/{id}"),
-        "store": SimpleNamespace(all=lambda: [c], find=lambda ref: c),
+        "store": SimpleNamespace(all=lambda: [c], relating=lambda: [c], find=lambda ref: c),
         "files": SimpleNamespace(write=lambda *_: None),
     }
     sandboxes = ContainerNetwork(
