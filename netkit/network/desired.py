@@ -124,7 +124,7 @@ class DesiredState:
 
     def made_inside(
         self, sandbox: Sandbox, entry: NetworkEntry, record: EndpointRecord
-    ) -> tuple[dict[Key, Resource], dict[Key, Resource]]:
+    ) -> tuple[dict[Key, Link], dict[Key, Resource]]:
         """See `handover.made_inside`; nothing unless its engine has the namespace."""
         if not sandbox.handover or sandbox.ns == NO_NAMESPACE:
             return {}, {}

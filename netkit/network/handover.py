@@ -36,14 +36,14 @@ def handed_over(resources: Iterable[Resource], sandbox: Sandbox) -> Iterator[Res
 
 def made_inside(
     resources: Iterable[Resource], sandbox: Sandbox
-) -> tuple[dict[Key, Resource], dict[Key, Resource]]:
+) -> tuple[dict[Key, Link], dict[Key, Resource]]:
     """Return the pair as it is made where another tool deleted it, and what is at its far end.
 
     The engine has no part in that, and does not notice: the far end is made in its namespace, with
     the name, addresses and routes that it had.  Where the engine has changed them since, what it
     made stays.
     """
-    pair: dict[Key, Resource] = {}
+    pair: dict[Key, Link] = {}
     inside: dict[Key, Resource] = {}
     for r in resources:
         if isinstance(r, Link) and r.peer is not None and r.peer.ns == sandbox.ns:

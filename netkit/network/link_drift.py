@@ -228,7 +228,8 @@ class LinkDrift:
         shared = self.scopes.shared_owner  # also of networks that are not in the scope
         owners = {(str(r.owner), r.kind) for r in lost if isinstance(r, Link) and r.owner != shared}
         keys: set[Key] = {("link", HOST, n) for n in self.marked_links({o for o, _ in owners})}
-        keys |= {("link", r.peer.ns, r.peer.name) for r in lost if isinstance(r, Link) and r.peer}
+        ends = [out.scope.pairs.get(r.key, r) for r in lost]
+        keys |= {("link", r.peer.ns, r.peer.name) for r in ends if isinstance(r, Link) and r.peer}
         seen = self._converger.observe(keys - out.scope.things.keys())
         found = {k: r for k, r in seen.items() if isinstance(r, Link)
                  and (str(r.owner), r.kind) in owners}  # fmt: skip
@@ -245,10 +246,14 @@ class LinkDrift:
     def _change(self, out: Repaired, owners: Collection[str] | None, only: str = "") -> Change:
         out.drifts, out.scope = self.look(owners)
         desired: dict[Key, Resource] = {}
-        for w in (d.wanted for d in out.drifts if not d.note):
-            r = w.resource
+        for d in (d for d in out.drifts if not d.note):
+            w, r = d.wanted, d.wanted.resource
             if only and r.owner != only:
                 continue
+            if d.have is None and r.key in out.scope.pairs:
+                r = out.scope.pairs[r.key]
+                if not self._converger.observe(n for n in r.needs if n[0] == "netns"):
+                    continue  # the container has ended
             desired[r.key] = r
             if isinstance(r, Link) and r.peer and r.peer.ns != HOST and not w.administered:
                 inside = Netns(path=r.peer.ns, owner=r.owner)  # or the far end is not seen

@@ -39,7 +39,8 @@ WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, EnslavedNic, Sysctl, Off
 class Scope:
     """`busy`: owners left out since an operation is under way on them.
 
-    `inside`: what is made with a pair of which another engine has set up the far end.
+    `pairs`: how a pair is made of which another engine has taken over the far end, and `inside`
+    what is made with it.
     `beside`: is there anything of these networks that is no link, and others look after?
     """
 
@@ -47,6 +48,7 @@ class Scope:
     things: dict[Key, Wanted] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
     beside: dict[Key, Wanted] = field(default_factory=dict)
+    pairs: dict[Key, Link] = field(default_factory=dict)
     inside: dict[Key, Resource] = field(default_factory=dict)
 
     def add(self, resources: Iterable[Resource], **about: object) -> None:
@@ -126,8 +128,8 @@ class Scopes:
                 access = self._policies.resolve(joined)
                 made = self.desired_state.endpoints(row.opened.sandbox, joined, access)
                 pair, inside = self.desired_state.made_inside(row.opened.sandbox, entry, record)
+            scope.pairs |= pair
             scope.inside |= inside
-            made = {**made, **pair}
             self._add(scope, entry, record, list(made.values()))
 
     def _add(

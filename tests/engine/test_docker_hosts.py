@@ -117,3 +117,33 @@ def test_a_weave_network_of_ones_own(launched: Hosts) -> None:
     for host in launched:
         create(host, "netkit-weave", subnet="10.32.64.0/18")
     reach(launched)
+
+
+def agreed(host: DockerHost) -> bool:
+    """Whether this host's cluster has a leader, and both hosts as servers."""
+    status = host.net("/netkit/cluster")
+    return bool(status["Answers"] and status["Leader"] and len(status["Servers"]) == 2)
+
+
+def test_an_ovs_network_of_all_hosts_of_a_cluster(hosts: Hosts) -> None:
+    here, there = hosts
+    here.netkit.netkit("cluster", "init", "--address", HOST)
+    there.netkit.netkit("cluster", "join", "--address", NEIGHBOUR, HOST)
+    for host in hosts:
+        host.wait("both hosts", lambda host=host: agreed(host))
+    try:
+        create(here, "netkit-ovs", "-o", "netkit.scope=global")
+        there.wait("the network", lambda: there.netkit.netkit(
+            "net", "inspect", "lane", check=False).returncode == 0)  # fmt: skip
+        create(there, "netkit-ovs", "--ipam-opt", "netkit.network=lane")
+        reach(hosts)
+        here.wait("the name", lambda: pings(here, "here", "there"))
+        taken = there.docker.docker(
+            "run", "--rm", "--network", "lane", "--ip", here.docker.address("here", "lane"),
+            "busybox", "true", check=False,
+        )  # fmt: skip
+        assert "is held by container here" in taken.stderr
+    finally:
+        for host in (there, here):
+            host.docker.clear()
+            host.netkit.netkit("cluster", "leave", check=False)

@@ -111,6 +111,13 @@ class Pools:
         spec = record.spec.subnets[0]
         if request.pool and request.pool != spec.subnet:
             raise Conflict(f"network {name} has subnet {spec.subnet}, not {short(request.pool)}")
+        here = IPv4Network(spec.subnet)
+        if not request.pool and any(here.overlaps(n) for n in self.occupied() if n.version == 4):
+            # dockerd would ask for another pool for ever: it wants none that its host has a route
+            # to, unless the user names it.
+            raise Conflict(
+                f"this host is on network {name} itself: give --subnet {spec.subnet}, too"
+            )
         row = PoolRow(
             id=self.token()[-16:],
             cidr=spec.subnet,

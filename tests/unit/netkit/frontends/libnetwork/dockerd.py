@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Calls(Bench):
     """What dockerd calls on one host."""
 
     clock = 1000
+    occupied: tuple[IPv4Network, ...] = ()
 
     def begin(self) -> None:
         """Make the front end, of a netkitd that has just started."""
@@ -32,7 +34,7 @@ class Calls(Bench):
             self.database,
             self.net,
             pools=DEFAULT_POOLS,
-            occupied=lambda: (),
+            occupied=lambda: self.occupied,
             token=lambda: next(TOKENS),
             now=lambda: self.clock,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,14 @@ def test_join_has_the_name_of_the_far_end_and_the_gateway(net: Host) -> None:
     sandbox = net.net.sandbox(record.sandbox)
     assert sandbox is not None
     assert sandbox.ns == KEY
+
+
+def test_nothing_is_missed_while_dockerd_has_yet_to_move_the_far_end(net: Host) -> None:
+    net.create("back", "web", "10.40.0.7/24")
+    assert net.net.check_links().drifts == []
+    net.join("back", "web")
+    assert net.net.check_links().drifts == []
+    assert net.net.links.repair().plan == ()
 
 
 def test_an_internal_network_has_no_gateway(host: Host) -> None:
@@ -214,6 +223,17 @@ def test_a_network_of_netkits_is_joined_by_its_name(host: Host) -> None:
     host.network_rm("back", "10.41.0.1")
     assert host.net.find("shared") == made
     assert host.docker_rows() == []
+
+
+def test_a_network_that_the_host_is_on_is_joined_by_its_subnet(host: Host) -> None:
+    """dockerd asks for pools for ever, until it gets one that its host has no route to."""
+    subnets = (SubnetSpec(subnet="10.41.0.0/24"),)
+    host.net.create(NetworkSpec(name="shared", subnets=subnets))
+    host.occupied = (IPv4Network("10.41.0.0/24"),)
+    ask = {"Options": {"netkit.network": "shared"}, "V6": False}
+    error = host.ipam("RequestPool", Pool="", **ask)["Err"]
+    assert error == "this host is on network shared itself: give --subnet 10.41.0.0/24, too"
+    assert host.ipam("RequestPool", Pool="10.41.0.0/24", **ask)["Pool"] == "10.41.0.0/24"
 
 
 def test_a_network_that_is_joined_must_be_the_same(host: Host) -> None:
