@@ -83,7 +83,7 @@ def with_host_address(spec: PortSpec, binding: str) -> PortSpec:
 class _Held:
     host_ip: str
     holder: str
-    socket: socket.socket | None  # None: the host has no such protocol, no conflict is possible
+    socket: socket.socket | None  # None: the host has no such protocol, or another engine binds
 
 
 class PortAllocator:
@@ -106,13 +106,20 @@ class PortAllocator:
         self._last: dict[str, int] = {}
 
     def reserve(
-        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY
+        self,
+        holder: str,
+        wants: Sequence[PortSpec],
+        target: str,
+        binding: str = ANY,
+        *,
+        bind: bool = True,
     ) -> tuple[PortMapping, ...]:
         """Hold a host port for each of `wants`, or none at all.
 
         Those without a host address get `binding`; the same port on several addresses gets one
         host port on all of them.  InvalidSpec, NotSupported for what cannot be published; Conflict
-        in Docker's words; `target` is the container's address, for the message.
+        in Docker's words; `target` is the container's address, for the message.  Without `bind`
+        the sockets are another engine's: it is reserved among holders only.
         """
         specs = [with_host_address(want, binding) for want in wants]
         done: list[PortMapping] = []
@@ -121,7 +128,7 @@ class PortAllocator:
             with self._lock:
                 try:
                     for group in _groups(specs):
-                        done += self._reserve(holder, group, target, automatic)
+                        done += self._reserve(holder, group, target, automatic, bind)
                 except BaseException:
                     self._release(holder, done)
                     raise
@@ -131,13 +138,16 @@ class PortAllocator:
         done.sort(key=lambda m: order[m.proto, m.container_port, m.host_ip])
         return tuple(done)
 
-    def restore(self, holder: str, mappings: Iterable[PortMapping], target: str) -> list[str]:
+    def restore(
+        self, holder: str, mappings: Iterable[PortMapping], target: str, *, bind: bool = True
+    ) -> list[str]:
         """Reserve again what was in force before; return the reasons for those that failed."""
         problems: list[Conflict] = []
         with self._lock:
             for m in mappings:
                 try:
-                    self._bind(holder, m.proto, m.host_ip, m.host_port, target, m.container_port)
+                    port = (m.proto, m.host_ip, m.host_port)
+                    self._bind(holder, *port, target, m.container_port, bind)
                 except Conflict as error:
                     problems.append(error)
         return [self._explained(p) if isinstance(p, _PortInUse) else str(p) for p in problems]
@@ -161,6 +171,7 @@ class PortAllocator:
         group: Sequence[PortSpec],
         target: str,
         automatic: tuple[range, frozenset[int]],
+        bind: bool,
     ) -> list[PortMapping]:
         spec = group[0]
         error: Conflict | None = None
@@ -168,7 +179,7 @@ class PortAllocator:
             done: list[PortMapping] = []
             try:
                 for s in group:
-                    self._bind(holder, s.proto, s.host_ip, port, target, s.container_port)
+                    self._bind(holder, s.proto, s.host_ip, port, target, s.container_port, bind)
                     done.append(PortMapping(proto=s.proto, container_port=s.container_port,
                                             host_ip=s.host_ip, host_port=port))  # fmt: skip
             except Conflict as bad:
@@ -197,7 +208,9 @@ class PortAllocator:
         cyclic = chain(range(start, span.stop), range(span.start, start))
         return (p for p in cyclic if p not in avoid)
 
-    def _bind(self, holder: str, proto: str, ip: str, port: int, target: str, inside: int) -> None:
+    def _bind(
+        self, holder: str, proto: str, ip: str, port: int, target: str, inside: int, bind: bool
+    ) -> None:
         # By our own list first: bind(2) does not tell which container has the port, and there is
         # no socket of a protocol that the host lacks.
         for held in self._held.get((proto, port), ()):
@@ -206,7 +219,7 @@ class PortAllocator:
                     f"Bind for {ip}:{port} failed: port is already allocated", holder=held.holder
                 )
         try:
-            bound = _bound(proto, ip, port)
+            bound = _bound(proto, ip, port) if bind else None
         except OSError as error:
             why = os.strerror(error.errno or 0)
             said = (

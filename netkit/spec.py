@@ -140,6 +140,7 @@ class Sandbox:
     foreign: bool = False
     handover: str = ""
     container: str = ""  # the engine's id of the container, where it is not the sandbox's
+    binds_ports: bool = False  # its engine binds published host ports itself
     nsid: str = ""  # "DEVICE:INODE" (stat(2)) of a foreign one, since a path may get another one
 
     @property

@@ -60,6 +60,7 @@ class EndpointAllocator:
             sandbox=sandbox.id,
             owner_name=sandbox.name,
             engine=sandbox.engine,
+            container=sandbox.container,
             spec=want,
             address=address,
             ifname=interface_name(entry, want, {r.ifname for _, r in others})

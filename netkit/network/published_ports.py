@@ -96,7 +96,9 @@ def _hold(
         return ()
     inside = str(reached_at(record))
     try:
-        return ports.reserve(opened.sandbox.id, opened.wants, inside, binding)
+        return ports.reserve(
+            opened.sandbox.id, opened.wants, inside, binding, bind=not opened.sandbox.binds_ports
+        )
     except Conflict as error:
         raise Conflict(
             "driver failed programming external connectivity on endpoint "

@@ -203,6 +203,7 @@ def _remove_unwanted(parts: NetworkContext, wanted: Collection[Key]) -> None:
 def _hold_ports(ports: PortAllocator, opened: SandboxRecord) -> None:
     if not opened.held:
         return
-    problems = ports.restore(opened.sandbox.id, opened.held, opened.sandbox.name)
+    box = opened.sandbox
+    problems = ports.restore(box.id, opened.held, box.name, bind=not box.binds_ports)
     for problem in problems:
         log.warning("container %s: published all the same, but %s", opened.sandbox.name, problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from runtime.daemon.bootstrap_registry import build_registry_service
 from runtime.daemon.bootstrap_weave import build_weave_service
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.discovery import load_drivers
+from runtime.daemon.engine_id import identity
 from runtime.daemon.firewall_backend import layouts
 from runtime.deferred import deferred
 from runtime.events import EventBus
@@ -51,8 +51,6 @@ if TYPE_CHECKING:  # made when they are first used
     from runtime.network.firewall import FirewallService
     from runtime.network.trace import TraceService
     from runtime.registry.service import RegistryService
-
-_META = ["CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"]
 
 
 @dataclass(slots=True)
@@ -91,7 +89,7 @@ def bootstrap(
     config: DaemonConfig, paths: Paths, loop: asyncio.AbstractEventLoop, workers: Executor
 ) -> Daemon:
     database = Database(paths.database)
-    engine_id = _identity(database)
+    engine_id = identity(database)
     events = EventBus(loop)
     # Before networks are touched: it fails if runc or conmon is missing.
     shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime, required=config.containers)
@@ -260,17 +258,6 @@ def _trace(
 
 def _everyone(below: NetworkServices, above: ContainerServices) -> Everyone:
     return Everyone(above.store, below.networks, above.namespace)
-
-
-def _identity(database: Database) -> str:
-    """The engine's id: generated once, and part of every owner mark in the kernel."""
-    database.migrate("meta", _META)
-    rows = database.rows("SELECT value FROM meta WHERE key='engine'")
-    if rows:
-        return str(rows[0]["value"])
-    fresh = secrets.token_hex(6)
-    database.execute("INSERT INTO meta VALUES ('engine', ?)", (fresh,))
-    return fresh
 
 
 def _programs(shim: Shim, init: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import entry_points
 from ipaddress import IPv4Network, ip_address, ip_network
@@ -26,10 +26,13 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 log = logging.getLogger("netkit.daemon")
 
 
-def load_drivers() -> dict[str, Driver]:
+def load_drivers(only: Collection[str] = ()) -> dict[str, Driver]:
+    """Return all that are installed by name, or those with one of the names `only`."""
     found: dict[str, Driver] = {}
     facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir())
     for entry in entry_points(group="netkit.drivers"):
+        if only and entry.name not in only:
+            continue
         try:
             driver = entry.load()()
             found[entry.name] = (

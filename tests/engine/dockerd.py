@@ -19,7 +19,7 @@ import pytest
 
 from tests.engine.daemon import Engine
 from tests.engine.wire import Wire
-from tests.stages import CLONE
+from tests.fetching import CLONE
 
 PATIENCE = 60.0  # seconds
 REFERENCE = CLONE / ".reference"

@@ -48,10 +48,11 @@ class HomePorts(PortAllocator):
     home = ""
 
     def reserve(
-        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY
+        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY,
+        **options: bool,
     ) -> tuple[PortMapping, ...]:
         with netns.inside(self.home):
-            return super().reserve(holder, wants, target, binding)
+            return super().reserve(holder, wants, target, binding, **options)
 
 
 @dataclass

@@ -59,14 +59,17 @@ class LabPorts(PortAllocator):
         self._home = home
 
     def reserve(
-        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY
+        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY,
+        **options: bool,
     ) -> tuple[PortMapping, ...]:
         with netns.inside(self._home):
-            return super().reserve(holder, wants, target, binding)
+            return super().reserve(holder, wants, target, binding, **options)
 
-    def restore(self, holder: str, mappings: object, target: str) -> list[str]:
+    def restore(
+        self, holder: str, mappings: object, target: str, **options: bool
+    ) -> list[str]:
         with netns.inside(self._home):
-            return super().restore(holder, mappings, target)  # type: ignore[arg-type]
+            return super().restore(holder, mappings, target, **options)  # type: ignore[arg-type]
 
 
 @dataclass

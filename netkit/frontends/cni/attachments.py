@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from netkit.spec import PortSpec
 from netkit.store import Database, Kind
 
 PENDING, READY = "pending", "ready"
@@ -26,6 +27,7 @@ class Attachment(msgspec.Struct, kw_only=True, frozen=True):
     ifname: str
     network: str
     sandbox: str
+    ports: tuple[PortSpec, ...] = ()  # that this ADD asked to publish
     state: str = PENDING
 
     @property

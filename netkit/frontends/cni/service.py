@@ -137,11 +137,11 @@ class CniService:
             ports = self._elsewhere(call, conf)
         row = Attachment(
             container=call.container, name=conf.name, ifname=call.ifname, network=record.id,
-            sandbox=box.id,
+            sandbox=box.id, ports=tuple(ports),
         )  # fmt: skip
         self._rows.save(row)
         try:
-            endpoint = self._attach(box, want, ports, opened=bool(before))
+            endpoint = self._attach(box, want, row, opened=bool(before))
             named = self._settle(record) if first else False
             self._rows.save(replace(row, state=READY))
         except BaseException as error:
@@ -168,12 +168,21 @@ class CniService:
         )
 
     def _attach(
-        self, box: Sandbox, want: EndpointSpec, ports: Sequence[PortSpec], *, opened: bool
+        self, box: Sandbox, want: EndpointSpec, row: Attachment, *, opened: bool
     ) -> EndpointRecord:
         if not opened:
-            (record,) = self._net.open(box, [want], ports)
+            (record,) = self._net.open(box, [want], row.ports)
             return record
-        return self._net.connect(box, want)
+        record = self._net.connect(box, want)
+        if row.ports:
+            self._net.publish(box.id, self._ports(row))
+            record = next(r for r in self._net.endpoints(sandbox=box.id) if r.id == record.id)
+        return record
+
+    def _ports(self, of: Attachment) -> tuple[PortSpec, ...]:
+        """All that the ADDs of a sandbox asked to publish: a runtime may repeat them in each."""
+        rows = [r for r in self._rows.of_container(of.container) if r.sandbox == of.sandbox]
+        return tuple(dict.fromkeys(port for row in rows for port in row.ports))
 
     def _settle(self, record: NetworkRecord) -> bool:
         """Whether the container's names are answered on this network, by the time of this call."""
@@ -233,13 +242,16 @@ class CniService:
         first = sandbox_id(call.container)
         there = {e.network for e in self._net.endpoints(sandbox=first)}
         second = record.id in there
+        id = sandbox_id(call.container, call.ifname) if second else first
         box = Sandbox(
-            id=sandbox_id(call.container, call.ifname) if second else first,
+            id=id,
             name=call.called,
             ns=call.netns,
             engine=ENGINE,
             foreign=True,
+            binds_ports=True,
             nsid=nsid,
+            container="" if id == call.container else call.container,
         )
         return box, not second
 
@@ -265,6 +277,7 @@ class CniService:
     def _remove(self, row: Attachment) -> None:
         """Leave the network.  The container's lock is held."""
         box = self._net.sandbox(row.sandbox)
+        others: list[EndpointRecord] = []
         if box is not None:
             others = [
                 e for e in self._net.endpoints(sandbox=box.id) if e.network != row.network
@@ -276,6 +289,8 @@ class CniService:
             else:
                 self._net.close(box.id)
         self._rows.delete(row)
+        if row.ports and others and box is not None and self._lives(box):
+            self._net.publish(box.id, self._ports(row))
 
     def _lives(self, box: Sandbox) -> bool:
         return bool(box.nsid) and self._nsid(box.ns) == box.nsid

@@ -55,9 +55,9 @@ class FailingKernel(FakeKernel):
 class FailingPorts(PortAllocator):
     points: Points
 
-    def reserve(self, *args: Any) -> Any:
+    def reserve(self, *args: Any, **options: Any) -> Any:
         self.points.hit("ports reserve")
-        return super().reserve(*args)
+        return super().reserve(*args, **options)
 
 
 class FailingNames(RecordedNames):

@@ -164,6 +164,25 @@ def test_names_are_the_containers_its_aliases_and_its_id(bench: CniBench) -> Non
     assert IDS[3][:12] in {e.owner_name for e in bench.net.endpoints()}
 
 
+def test_ports_of_several_adds_are_published_once(bench: CniBench) -> None:
+    two = {"name": "two", "subnet": "10.61.0.0/24"}
+    bench.add(conf(**ports((LOWEST, 80))))
+    bench.add(conf(**two, **ports((LOWEST, 80), (LOWEST + 1, 81))), 1, "eth1")
+    one = next(e for e in bench.net.endpoints() if e.is_default)
+    assert {p.host_port for p in one.ports} == {LOWEST, LOWEST + 1}
+    bench.call("DEL", conf(**two), 1, "eth1")
+    (one,) = bench.net.endpoints()
+    assert {p.host_port for p in one.ports} == {LOWEST}
+    bench.add(conf(**ports((LOWEST + 2, 80))), 2)
+    before = bench.state()[:2]
+    with refused(100):
+        bench.add(conf(**two, **ports((LOWEST + 2, 81))), 1, "eth1")
+    assert bench.state()[:2] == before
+    bench.call("DEL", conf())
+    bench.call("DEL", conf(), 2)
+    assert sorted(bench.ports._by_holder) == []
+
+
 def test_the_first_network_keeps_the_default_route(bench: CniBench) -> None:
     first = bench.add(conf("zz", subnet="10.61.0.0/24"))
     second = bench.add(conf("aa", subnet="10.62.0.0/24"), 1, "eth1")
@@ -350,5 +369,6 @@ def test_a_container_id_need_not_be_hexadecimal(bench: CniBench) -> None:
     bench.add(conf(), 1, CNI_CONTAINERID="pod_1.a-b")
     (box,) = bench.net.of_engine("cni")
     assert len(box.id) == 64
+    assert [e.container for e in bench.net.endpoints()] == ["pod_1.a-b"]
     bench.call("DEL", conf(), 1, CNI_CONTAINERID="pod_1.a-b")
     assert bench.net.of_engine("cni") == []
