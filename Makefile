@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-cli bench-docker-plugin bench-drivers bench-first-packet bench-images bench-netlink bench-ovs bench-planes bench-scale bench-watch bench-weave torture torture-docker torture-store flame flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-cni bench-docker-plugin bench-drivers bench-first-packet bench-images bench-netlink bench-ovs bench-planes bench-scale bench-watch bench-weave torture torture-docker torture-store flame flood simulate simulate-large
 
 setup:
 	script/setup
@@ -18,6 +18,11 @@ bench: # make bench BENCH=--quick
 bench-cli: # make bench-cli BENCH='--only "ps|version"': the command line beside docker's
 	script/setup --dev
 	.venv/bin/python -m bench.cli $(BENCH)
+
+bench-cni: # make bench-cni BENCH='--repeats 5': netkit-cni beside the reference plugins of CNI
+	script/setup --dev
+	script/podman
+	.venv/bin/python -m bench.cni $(BENCH)
 
 bench-drivers: # make bench-drivers BENCH=--quick; needs iperf3, and for the comparison mininet and bridge-utils
 	script/setup --dev

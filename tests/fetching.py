@@ -70,6 +70,7 @@ def fetches() -> list[Fetch]:
     labs = frozenset({"engine", "labs"})
     found = [
         Fetch(("script/debian",), program=("NETKIT_BOOTSTRAP_CACHE", ""), stages=labs),
+        Fetch(("script/podman",), program=("NETKIT_TEST_PODMAN", "")),
         Fetch(("script/compose",)),
         Fetch(("script/compose", "v2"), needed=False, absent="NETKIT_TEST_COMPOSE_ABSENT"),
         Fetch(

@@ -15,7 +15,7 @@ from typing import Any
 from netkit.frontends.cni import program
 from netkit.kernel import netns
 from tests.engine.daemon import Engine, fresh
-from tests.places import ROOT
+from tests.engine.wire import inside
 
 Json = dict[str, Any]
 NETNS = Path("/run/netns")
@@ -66,6 +66,15 @@ def pod(name: str = "") -> Iterator[Pod]:
         netns.remove(path)
 
 
+def install(folder: Path) -> str:
+    """Install netkit's plugin there; return its path."""
+    done = subprocess.run(
+        [sys.executable, program.__file__, "--install", str(folder)],
+        capture_output=True, text=True, check=True, env={},
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
 @dataclass
 class Runtime:
     """Calls netkit's plugin, installed into `folder`, for the daemon of `engine`."""
@@ -73,16 +82,10 @@ class Runtime:
     engine: Engine
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    at: str = ""  # name of the network namespace that it calls from, as netkitd's
 
     def __post_init__(self) -> None:
-        done = subprocess.run(
-            [sys.executable, program.__file__, "--install", str(self.folder)],
-            capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        self.plugin = done.stdout.strip()
-
-    def argv(self) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.engine.netns}", self.plugin]
+        self.plugin = install(self.folder)
 
     def env(self, command: str, pod: Pod | None, ifname: str, **more: str) -> dict[str, str]:
         env = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": str(self.folder)}
@@ -99,13 +102,13 @@ class Runtime:
         """What the plugin prints, as JSON; None for nothing.  Failed with its error."""
         text = conf if isinstance(conf, str) else json.dumps(conf)
         done = subprocess.run(
-            [self.plugin], input=text, capture_output=True, text=True, check=False,
-            env=self.env(command, pod, ifname, **env), timeout=200,
+            inside(self.at or self.engine.netns, self.plugin), input=text, capture_output=True,
+            text=True, check=False, env=self.env(command, pod, ifname, **env), timeout=200,
         )  # fmt: skip
         assert not done.stderr, done.stderr
         shown = json.loads(done.stdout) if done.stdout else None
         if done.returncode:
-            raise Failed(shown)
+            raise Failed(dict(shown or {}))
         return shown
 
     def add(self, conf: Json, pod: Pod, ifname: str = "eth0", **env: str) -> Any:
