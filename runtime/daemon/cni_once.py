@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from netkit.driver import Driver
@@ -23,8 +23,9 @@ from netkit.errors import NetkitError
 from netkit.frontends.cni import conf as confs
 from netkit.frontends.cni import program
 from netkit.frontends.cni.attachments import AttachmentStore
-from netkit.frontends.cni.errors import AGAIN, CONFIGURATION, CniError, as_cni
+from netkit.frontends.cni.errors import AGAIN, CONFIGURATION, IO, CniError, as_cni
 from netkit.frontends.cni.service import CniService
+from netkit.gone import gone
 from netkit.kernel import netns, port_holders
 from netkit.kernel.host import Host
 from netkit.network.config import NetworkConfig, predefined_networks
@@ -80,9 +81,18 @@ def run(environment: Mapping[str, str], given: bytes) -> tuple[int, bytes]:
 
 def _refuse_daemon(path: str) -> None:
     """Two that make chains and networks on one host would take them from each other."""
-    with socket.socket(socket.AF_UNIX) as end, suppress(OSError):
-        end.connect(path)
-        raise CniError(CONFIGURATION, f'netkitd runs at {path}: leave out "daemon": "none"')
+    with socket.socket(socket.AF_UNIX) as end:
+        try:
+            end.connect(path)
+        except ConnectionRefusedError:  # left by one that was killed
+            return
+        except OSError as error:
+            if gone(error):
+                return
+            raise CniError(
+                IO, f"whether netkitd runs at {path} cannot be found out: {error.strerror}"
+            ) from None
+    raise CniError(CONFIGURATION, f'netkitd runs at {path}: leave out "daemon": "none"')
 
 
 def _refuse_other_drivers(driver: str) -> None:
