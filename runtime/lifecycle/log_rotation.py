@@ -10,6 +10,7 @@ from netkit import threads
 from runtime.container.log_options import log_limit
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
+from runtime.oci.log_reader import files as log_files
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.timers import Timers
@@ -38,26 +39,11 @@ class LogRotator:
             self._look(c, limit, files)
 
     def finish(self, c: Container) -> None:
-        """Cut the log to its limits at the exit: it may have grown since the last check."""
+        """Cut the log to its limits at the exit: it may have grown beyond them between checks."""
         self._failing.pop(c.id, None)
         limit, files = log_limit(c.host_config)
-        log = self._paths.log(c.id)
-        if not limit or c.host_config.log_config.type == "none" or not log.exists():
-            return
-        pieces = _pieces(log, limit)
-        if len(pieces) < 2:
-            return
-        whole = log.with_name(f"{log.name}.cut")
-        log.rename(whole)
-        try:
-            for start, end in pieces[-files:-1]:  # older ones would be rotated out at once
-                _copy(whole, start, end, log)
-                _shift(log, files)
-            _copy(whole, *pieces[-1], log)
-        except BaseException:
-            whole.replace(log)  # duplicate lines and an oversized log rather than lost lines
-            raise
-        whole.unlink()
+        if limit and c.host_config.log_config.type != "none":
+            _cut(self._paths.log(c.id), limit, files)
 
     def _look(self, c: Container, limit: int, files: int) -> None:
         if self._store.get(c.id) is not c or not c.state.alive:
@@ -102,12 +88,35 @@ def _shift(log: Path, files: int) -> None:
         log.unlink(missing_ok=True)
 
 
+def _cut(log: Path, limit: int, files: int) -> None:
+    """Cut the log and its rotated files to `limit` bytes each, and keep the last `files` of them.
+
+    A file that was rotated late is larger than that.  While they are put in place lines may be
+    there twice rather than be lost.
+    """
+    there = log_files(log)
+    pieces = [(path, start, end) for path in there for start, end in _pieces(path, limit)]
+    if len(pieces) <= len(there):
+        return
+    cut: list[Path] = []
+    try:
+        for path, start, end in pieces[-files:]:
+            cut.append(log.with_name(f"{log.name}.cut{len(cut)}"))
+            _copy(path, start, end, cut[-1])
+        for number, path in zip(reversed(range(len(cut))), cut, strict=True):
+            path.replace(log.with_name(f"{log.name}.{number}") if number else log)
+    except BaseException:
+        for path in cut:
+            path.unlink(missing_ok=True)
+        raise
+
+
 def _pieces(log: Path, limit: int) -> list[tuple[int, int]]:
     """(start, end) of pieces to cut the log into: whole lines, at most `limit` bytes each."""
-    if log.stat().st_size <= limit:
-        return []
     cuts, start, end = [], 0, 0
     with open(log, "rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) <= limit:
+            return [(0, size)]
         for line in file:
             if end > start and end + len(line) - start > limit:
                 cuts.append((start, end))

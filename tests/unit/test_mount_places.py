@@ -145,6 +145,38 @@ def test_a_shift_takes_as_many_renames_as_there_are_files(tmp_path: Path) -> Non
     assert not log.exists()
 
 
+def test_at_the_end_a_file_that_was_rotated_late_is_cut_as_well(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    lines = [f"{n}\n" for n in range(10, 100)]
+    for name, part in (("log.1", lines[:80]), ("log", lines[80:])):
+        (tmp_path / name).write_text("".join(part))
+    limited = LogConfig(type="json-file", config={"max-size": "60", "max-file": "3"})
+    c: Any = Mock(id="c", host_config=HostConfig(log_config=limited))
+    log_rotation.LogRotator(Mock(log=lambda _: log), Mock(), Mock(), Mock()).finish(c)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert sorted(found) == ["log", "log.1", "log.2"]
+    assert found["log.2"] + found["log.1"] + found["log"] == "".join(lines[40:])
+
+
+def test_a_log_that_cannot_be_cut_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    log.write_text("12\n34\n56\n")
+    limited = LogConfig(type="json-file", config={"max-size": "3", "max-file": "2"})
+    c: Any = Mock(id="c", host_config=HostConfig(log_config=limited))
+    copy, calls = log_rotation._copy, iter((None, OSError("full")))
+
+    def full(*args: Any) -> None:
+        if error := next(calls):
+            raise error
+        copy(*args)
+
+    monkeypatch.setattr(log_rotation, "_copy", full)
+    with pytest.raises(OSError, match="full"):
+        log_rotation.LogRotator(Mock(log=lambda _: log), Mock(), Mock(), Mock()).finish(c)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert log.read_text() == "12\n34\n56\n"
+
+
 def test_a_log_that_was_not_reopened_is_reopened(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("12345")
