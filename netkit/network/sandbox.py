@@ -352,7 +352,9 @@ class SandboxController:
                 self.disconnect(record.sandbox, record.network)
 
     def delete_endpoint(self, record: EndpointRecord) -> None:
-        """Delete the row and release the address."""
+        """Delete the row and release the address.  Its names go as well: if a daemon was killed in
+        the middle of this, nothing else says so."""
+        self._publish((), (record,))
         self._p.policies.forget([record])
         with self._p.database.transaction():
             self._p.records.delete(record.id)

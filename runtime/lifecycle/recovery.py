@@ -54,7 +54,7 @@ class Recovery:
         for of_engine in self.other_engines:
             live.update(of_engine())
         self._networks.restore(live)
-        threads.attempt("restoring names", lambda: self._dns_publisher.restore(live))
+        threads.attempt("restoring names", self._dns_publisher.restore)
         left = self._leftovers()
         for c in self._store.all():
             with self._supervisor.lock(c.id):

@@ -94,11 +94,12 @@ class DnsPublisher:
             self._wake.notify()
         done.result()
 
-    def restore(self, live: Mapping[str, Sandbox]) -> None:
+    def restore(self) -> None:
         """Reconcile a resolver that an earlier daemon process left running."""
         with self._wake:
             if self._paths.dns.exists():
-                self._left |= set(self._ensure_resolver().known()) - set(live)
+                # All of them: one may have lost its last endpoint when the other daemon was killed.
+                self._left |= self._ensure_resolver().known()
             self._changed |= {
                 e.network for e in self._networks.endpoints() if self._named(e.network)
             }

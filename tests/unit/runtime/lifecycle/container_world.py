@@ -414,7 +414,7 @@ class _Events:
 
 
 class _Naming:
-    def restore(self, live: Mapping[str, object]) -> None: ...
+    def restore(self) -> None: ...
 
 
 def container(id: str = ID, name: str = "web", *, rm: bool = False) -> Container:
