@@ -4,8 +4,8 @@
 
 The samples are py-spy's where it is installed (Python's functions, of the daemon's threads that are
 on a processor), and else perf's (of the daemon, what it starts and the kernel; with Python's
-functions from Python 3.12 on, which tells perf their names).  The file is a self-contained SVG: one
-box for each function on its caller's, as wide as its share; point at one to read its name.
+functions from Python 3.12 on, which exports their names to perf).  The file is a self-contained
+SVG: one box for each function on its caller's, as wide as its share; point at one to read its name.
 Needs root.
 """
 

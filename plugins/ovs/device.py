@@ -6,9 +6,10 @@ The userspace datapath's own tunnels are as fast as its CPU; a device takes TCP 
 they are, if ovs-vswitchd has them (userspace TSO), and gives it such.  One that does not segment
 cannot take those from the device, so the network needs one that does.
 
-One device a network: the kernel has no two with one key.  Frames go where the table says; where
-hosts know each other's containers that names each, else the device learns, as the bridge would of
-tunnels.  It takes packets of the key from anybody, so a rule drops those that are of no peer.
+One device a network: the kernel has no two with one key.  Frames are sent by its forwarding
+table: where hosts know each other's containers it has an entry for each, else the device learns, as
+the bridge would of tunnels.  It accepts packets with the key from any source address, so a rule
+drops those of other hosts than peers.
 The port is not that of other tunnels (4789), whose packets are translated: see `underlay`.
 """
 

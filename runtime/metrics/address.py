@@ -45,7 +45,7 @@ def check(text: str, *, insecure: bool) -> MetricsAddress | None:
     if not address.loopback and not insecure:
         raise InvalidSpec(
             f"--metrics-addr {text}: refusing to serve metrics on other addresses than loopback: "
-            "whoever reaches them reads names and traffic of all containers; use 127.0.0.1 and a "
-            "proxy that asks for passwords, or insist with --insecure-metrics"
+            "any client that can connect reads names and traffic of all containers; use 127.0.0.1 "
+            "and a proxy that asks for passwords, or insist with --insecure-metrics"
         )
     return address

@@ -172,7 +172,7 @@ class DnsPublisher:
                 else:
                     done.set_exception(error)
             if error is None and (changed or left):
-                # After that: whoever waits needs the names, and no count of them.
+                # After that: callers that wait need the names, and no count of them.
                 threads.attempt("counting the resolver's views", partial(self._count_views, gone))
 
     def _update_resolver(self, changed: set[str], left: set[str]) -> set[str]:

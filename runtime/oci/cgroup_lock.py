@@ -1,7 +1,7 @@
 """Take the kernel's lock for moves of processes between control groups ahead of the OCI runtime.
 
-Whoever takes it, unless it was taken in the last 10 to 20 ms, waits for an RCU grace period, which
-is as long where processors are idle (kernel/cgroup/cgroup.c, cgroup_attach_lock;
+Taking it waits for an RCU grace period, unless it was taken in the last 10 to 20 ms, which is how
+long such a period is where processors are idle (kernel/cgroup/cgroup.c, cgroup_attach_lock;
 kernel/rcu/sync.c).  Taken while conmon and the runtime are loaded, it has passed when the runtime
 moves the container into its groups, of which version 1 has some ten.
 """
@@ -33,7 +33,7 @@ class CgroupLock:
     def take_ahead(self, pid: int) -> threading.Thread | None:
         """Take it once, on a thread, by a move of `pid` to where it is, which changes nothing.
 
-        `pid`: a process whose group nobody changes until the thread has ended.  None if it was
+        `pid`: a process that stays in its group until the thread has ended.  None if it was
         taken just before.
         """
         now = self._clock()

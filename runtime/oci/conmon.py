@@ -83,8 +83,8 @@ class Launch:
         try:
             report = json.loads(answer)
         except json.JSONDecodeError:
-            said = (self._bundle / "conmon.log").read_text(errors="replace").strip()
-            raise StartFailed(f"conmon reported no pid: {said or 'it exited silently'}") from None
+            log = (self._bundle / "conmon.log").read_text(errors="replace").strip()
+            raise StartFailed(f"conmon reported no pid: {log or 'it exited silently'}") from None
         if report["data"] <= 0:
             raise runtime_error("create", report.get("message") or "the runtime reported no reason")
         return int(report["data"])

@@ -118,7 +118,7 @@ class DockerEndpoints:
             sandbox=lease.holder if lease else request.endpoint,
             since=self.now(),
         )
-        # Intent first: a sandbox without a row would belong to nobody.
+        # Intent first: without a row no restart would find the sandbox.
         self.tables.add_endpoint(row)
         return row
 

@@ -36,7 +36,7 @@ class Poller:
 
 
 def _msec() -> float:
-    """Return what ovs.timeval's clock shows; whoever waits has imported python-ovs already."""
+    """Return the time of ovs.timeval's clock; a Poller is used by python-ovs alone."""
     import ovs.timeval
 
     return float(ovs.timeval.msec())
