@@ -26,16 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from netkit.errors import InvalidSpec, NetkitError
 from netkit.gone import if_there
-from runtime.filetree.small_file import content, create
-from runtime.oci import binaries, conmon
+from runtime.filetree.small_file import content
+from runtime.oci import binaries, conmon, process_file
 from runtime.oci.cgroup_lock import CgroupLock
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.process import Process, readable
+from runtime.oci.process_file import Running
 from runtime.oci.recent_starts import RecentStarts
 
 RUN_SECONDS = 30.0
@@ -46,25 +45,6 @@ class ExitStatus:
     code: int  # 128+n for signal n
     finished_ns: int  # since the epoch
     oom: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    init: Process
-    monitor: Process | None
-
-
-class _Linux(msgspec.Struct):
-    path: str = msgspec.field(name="cgroupsPath")
-
-
-class _Configuration(msgspec.Struct):
-    """Of a bundle's config.json, what is read back."""
-
-    linux: _Linux
-
-
-_configuration = msgspec.json.Decoder(_Configuration)
 
 
 class Shim:
@@ -118,7 +98,8 @@ class Shim:
         if init is None:
             raise StartFailed(f"container {id[:12]} exited before it was started")
         monitor = Process.of(int(content(self.bundle(id) / "conmon.pid")))
-        self._note(id, init, monitor, spec["linux"]["cgroupsPath"])
+        group = str(spec["linux"]["cgroupsPath"])
+        process_file.write(self.bundle(id), Running(init=init, monitor=monitor), group)
         return init
 
     def withdraw(self, id: str) -> None:
@@ -200,7 +181,7 @@ class Shim:
         killed.
         """
         running = self.running(id)
-        group = self._cgroup(id)
+        group = process_file.cgroup(self.bundle(id))
         if (running and running.init.alive) or (group and self.cgroups.processes(group)):
             with suppress(NetkitError):
                 self._run("delete", "--force", id)
@@ -262,29 +243,7 @@ class Shim:
         return (self.bundles / id).exists() or (self.state / id).exists()
 
     def running(self, id: str) -> Running | None:
-        try:
-            doc = json.loads(content(self.bundle(id) / "process.json"))
-            monitor = Process(*doc["monitor"]) if doc["monitor"] else None
-            return Running(init=Process(*doc["init"]), monitor=monitor)
-        except (FileNotFoundError, ValueError, LookupError, TypeError):  # there is none, or damaged
-            return self._read_conmon_pid(id)
-
-    def _read_conmon_pid(self, id: str) -> Running | None:
-        """Read conmon's own pid files: the daemon was killed before it wrote process.json."""
-        try:
-            init = Process.of(int((self.bundle(id) / "pid").read_text()))
-            monitor = Process.of(int((self.bundle(id) / "conmon.pid").read_text()))
-        except (FileNotFoundError, ValueError):
-            return None
-        # pid files have no start time: the cgroup tells a recycled pid from the container's
-        if init is None or not self._is_of(init.pid, id):
-            return None
-        return Running(init=init, monitor=monitor)
-
-    def _is_of(self, pid: int, id: str) -> bool:
-        with if_there():
-            return id in Path(f"/proc/{pid}/cgroup").read_text()
-        return False
+        return process_file.running(self.bundle(id))
 
     def alive(self, id: str) -> bool:
         running = self.running(id)
@@ -301,24 +260,12 @@ class Shim:
         return ExitStatus(code=code, finished_ns=finished, oom=oom)
 
     def paused(self, id: str) -> bool:
-        group = self._cgroup(id)
+        group = process_file.cgroup(self.bundle(id))
         return bool(group) and self.cgroups.frozen(group)
 
     def processes(self, id: str) -> list[int]:
-        group = self._cgroup(id)
+        group = process_file.cgroup(self.bundle(id))
         return self.cgroups.processes(group) if group else []
-
-    def _cgroup(self, id: str) -> str:
-        """Path of the container's control group; "" if there is none."""
-        bundle = self.bundle(id)
-        try:
-            return str(json.loads(content(bundle / "process.json"))["cgroup"])
-        except (FileNotFoundError, ValueError, LookupError, TypeError):
-            pass  # the daemon was killed before it wrote that, or it is of an earlier version
-        try:  # twenty times as long
-            return _configuration.decode(content(bundle / "config.json")).linux.path
-        except (FileNotFoundError, msgspec.DecodeError):
-            return ""
 
     # control of conmon
 
@@ -328,14 +275,6 @@ class Shim:
     def reopen_log(self, id: str) -> None:
         """Make conmon reopen its log, after the file was renamed."""
         conmon.reopen_log(self.bundle(id))
-
-    def _note(self, id: str, init: Process, monitor: Process | None, cgroup: str) -> None:
-        path = self.bundle(id) / "process.json"
-        fresh = path.with_suffix(".new")
-        pair = [monitor.pid, monitor.start] if monitor else None
-        document = {"init": [init.pid, init.start], "monitor": pair, "cgroup": cgroup}
-        create(fresh, json.dumps(document).encode(), 0o600)
-        fresh.rename(path)  # atomic; if the daemon is killed before, see _unnoted
 
     def command(self, *args: str) -> list[str]:
         return [self.runtime, "--root", str(self.state), *args]

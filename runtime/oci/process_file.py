@@ -1,0 +1,90 @@
+"""The file process.json of a bundle: which processes a container has, and in which control group.
+
+    {"init": [pid, start], "monitor": [pid, start] or null, "cgroup": path}
+
+It is written once the runtime has created the container.  Where the daemon was killed before that,
+the pid files that conmon wrote and the bundle's config.json have the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from netkit.gone import if_there
+from runtime.filetree.small_file import content, create
+from runtime.oci.process import Process
+
+NAME = "process.json"
+DAMAGED = (ValueError, LookupError, TypeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    init: Process
+    monitor: Process | None
+
+
+class _Linux(msgspec.Struct):
+    path: str = msgspec.field(name="cgroupsPath")
+
+
+class _Configuration(msgspec.Struct):
+    """Of a bundle's config.json, what is read back."""
+
+    linux: _Linux
+
+
+_configuration = msgspec.json.Decoder(_Configuration)
+
+
+def write(bundle: Path, running: Running, cgroup: str) -> None:
+    init, monitor = running.init, running.monitor
+    fresh = (bundle / NAME).with_suffix(".new")
+    pair = [monitor.pid, monitor.start] if monitor else None
+    document = {"init": [init.pid, init.start], "monitor": pair, "cgroup": cgroup}
+    create(fresh, json.dumps(document).encode(), 0o600)
+    fresh.rename(bundle / NAME)  # atomic; if the daemon is killed before, see _by_pid_files
+
+
+def running(bundle: Path) -> Running | None:
+    """None if the container was not created."""
+    try:
+        doc = json.loads(content(bundle / NAME))
+        monitor = Process(*doc["monitor"]) if doc["monitor"] else None
+        return Running(init=Process(*doc["init"]), monitor=monitor)
+    except (FileNotFoundError, *DAMAGED):
+        return _by_pid_files(bundle)
+
+
+def cgroup(bundle: Path) -> str:
+    """Path of the container's control group; "" if there is none."""
+    try:
+        return str(json.loads(content(bundle / NAME))["cgroup"])
+    except (FileNotFoundError, *DAMAGED):
+        pass  # the daemon was killed before it wrote that, or it is of an earlier version
+    try:  # twenty times as long
+        return _configuration.decode(content(bundle / "config.json")).linux.path
+    except (FileNotFoundError, msgspec.DecodeError):
+        return ""
+
+
+def _by_pid_files(bundle: Path) -> Running | None:
+    try:
+        init = Process.of(int((bundle / "pid").read_text()))
+        monitor = Process.of(int((bundle / "conmon.pid").read_text()))
+    except (FileNotFoundError, ValueError):
+        return None
+    # pid files have no start time: the control group distinguishes a recycled pid
+    if init is None or not _is_of(init.pid, bundle.name):
+        return None
+    return Running(init=init, monitor=monitor)
+
+
+def _is_of(pid: int, id: str) -> bool:
+    with if_there():
+        return id in Path(f"/proc/{pid}/cgroup").read_text()
+    return False
