@@ -241,12 +241,13 @@ class DnsPublisher:
 
     def _set(self, id: str, view: ResolverView) -> None:
         place = self._paths.namespace(id)
-        for sandbox in self._of_engine(id) if self._store.get(id) is None else ():
-            place = Path(sandbox.ns)
-            if sandbox.handover:
+        other = self._of_engine(id) if self._store.get(id) is None else None
+        if other is not None:
+            place = Path(other.ns)
+            if other.handover and not other.container:
+                return
+            if other.handover:
                 view = replace(view, address=BESIDE)
-                if not sandbox.container:
-                    return
         try:
             self._ensure_resolver().set(id, str(place), view)
         except KernelError:
@@ -254,12 +255,13 @@ class DnsPublisher:
                 raise
             log.debug("sandbox %s was closed before its names were published", id)
 
-    def _of_engine(self, id: str) -> list[Sandbox]:
+    def _of_engine(self, id: str) -> Sandbox | None:
         """A sandbox of another engine's container, by its id or that engine's id; or none."""
-        own = self._networks.sandbox(id)
-        ids = [id] if own else [e.sandbox for e in self._networks.endpoints(sandbox=id)[:1]]
-        found = (own or self._networks.sandbox(each) for each in ids)
-        return [s for s in found if s is not None and s.foreign]
+        found = self._networks.sandbox(id)
+        if found is None:
+            joined = self._networks.endpoints(sandbox=id)
+            found = self._networks.sandbox(joined[0].sandbox) if joined else None
+        return found if found is not None and found.foreign else None
 
     def _servers(self, id: str, joined: Sequence[EndpointRecord], host: str) -> Sequence[str]:
         c: Container | None = self._store.get(id)

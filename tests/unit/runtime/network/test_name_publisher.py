@@ -58,7 +58,7 @@ def _publisher(resolver: Any) -> DnsPublisher:
     return names
 
 
-def test_whoever_waits_for_names_does_not_wait_for_a_count_of_them() -> None:
+def test_callers_that_wait_for_names_do_not_wait_for_a_count_of_them() -> None:
     counted, returned = threading.Event(), threading.Event()
 
     class Slow(LosesAnswers):
