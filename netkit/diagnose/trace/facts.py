@@ -12,7 +12,6 @@ from netkit.driver import OverlayPorts
 
 HOST = "host"  # the key of the host's own namespace; those of containers are their ids
 ANY = IPv4Address(0)
-ALL = "00:00:00:00:00:00"  # in the table of a VXLAN device: all that have no entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

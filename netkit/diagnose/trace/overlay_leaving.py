@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from netkit.diagnose.explain.packet import EPHEMERAL, Span
 from netkit.diagnose.trace import advice
-from netkit.diagnose.trace.facts import ALL, HOST, Located, Nic, Observer, OverlayNetwork, Space
+from netkit.diagnose.trace.facts import HOST, Located, Nic, Observer, OverlayNetwork, Space
 from netkit.diagnose.trace.leg import Doubt, Left, Stop, Tunnel
 from netkit.diagnose.trace.overlay import (
     FASTDP,
@@ -22,6 +22,7 @@ from netkit.diagnose.trace.overlay import (
 from netkit.diagnose.trace.overlay import outer as outer_packet
 from netkit.diagnose.trace.stops import fits, usable
 from netkit.diagnose.trace.switching import Frame, Say, Tunnelled
+from netkit.model.vxlan import ALL
 
 
 def leaving(

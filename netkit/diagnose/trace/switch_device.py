@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
-from netkit.diagnose.trace.facts import ALL, HOST, Observer, Space, SwitchPort
+from netkit.diagnose.trace.facts import HOST, Observer, Space, SwitchPort
 from netkit.diagnose.trace.leg import Doubt, Stop, Tunnel
 from netkit.diagnose.trace.stops import usable
+from netkit.model.vxlan import ALL
 
 KIND = "VXLAN device"
 VXLAN = "vxlan"

@@ -27,6 +27,7 @@ from netkit.kernel.netlink.codec import (
     attributes,
     nest,
     string,
+    text_of,
 )
 
 NETLINK_NETFILTER = 12
@@ -71,7 +72,7 @@ def generation(netlink: Netlink) -> int:
 def chains(netlink: Netlink, family: int, table: str) -> list[str]:
     head = HEADER.pack(FAMILIES[family], 0, 0)
     found = (attributes(m, 4) for m in netlink.dump(Request(GETCHAIN, head)))
-    return [_text(a[CHAIN_NAME]) for a in found if _text(a[CHAIN_TABLE]) == table]
+    return [text_of(a[CHAIN_NAME]) for a in found if text_of(a[CHAIN_TABLE]) == table]
 
 
 def rules(netlink: Netlink, family: int, table: str, chain: str | None = None) -> list[RawRule]:
@@ -90,7 +91,7 @@ def expressions(netlink: Netlink, family: int, table: str, chain: str) -> list[b
     body = HEADER.pack(FAMILIES[family], 0, 0) + string(RULE_TABLE, table)
     listed = netlink.dump(Request(GETRULE, body + string(RULE_CHAIN, chain)))
     found = (attributes(message, HEADER.size) for message in listed)
-    return [a[RULE_EXPRESSIONS] for a in found if _text(a[RULE_CHAIN]) == chain]
+    return [a[RULE_EXPRESSIONS] for a in found if text_of(a[RULE_CHAIN]) == chain]
 
 
 def _rule(raw: bytes) -> RawRule:
@@ -109,9 +110,9 @@ def _decoded(raw: bytes) -> RawRule:
     a = attributes(raw)
     verdict, mark = VERDICT.search(raw), IN_BYTES.search(raw)
     return RawRule(
-        table=intern(_text(a[RULE_TABLE])),
-        chain=intern(_text(a[RULE_CHAIN])),
-        target=_text(verdict[1]) if verdict else None,
+        table=intern(text_of(a[RULE_TABLE])),
+        chain=intern(text_of(a[RULE_CHAIN])),
+        target=text_of(verdict[1]) if verdict else None,
         handle=int.from_bytes(a[RULE_HANDLE], "big"),
         comment=mark[0] + b"\0" if mark else b"",
     )
@@ -174,7 +175,3 @@ def _transact(netlink: Netlink, at: int, requests: Sequence[Request]) -> Reply:
     # The kernel reports the thread as the author.
     run.acts(threading.get_native_id())
     return netlink.transaction([begin, *requests, Request(BATCH_END, none)])
-
-
-def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")

@@ -227,7 +227,7 @@ def payload_error(payload: bytes) -> tuple[int, str]:
     """(errno, the kernel's own message) of an NLMSG_ERROR payload."""
     (code,) = struct.unpack_from("=i", payload)
     text = attributes(payload, 20).get(MSGERR_ATTR_MSG, b"") if code else b""
-    return -code, text.rstrip(b"\0").decode(errors="replace")
+    return -code, text_of(text)
 
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
@@ -254,6 +254,11 @@ def number(kind: int, value: int) -> bytes:
 
 def string(kind: int, value: str) -> bytes:
     return attr(kind, value.encode() + b"\0")
+
+
+def text_of(payload: bytes) -> str:
+    """The string that an attribute holds."""
+    return payload.rstrip(b"\0").decode(errors="replace")
 
 
 def nest(kind: int, *inner: bytes) -> bytes:

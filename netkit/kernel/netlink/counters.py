@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from netkit.kernel.netlink import rtnl
-from netkit.kernel.netlink.codec import IFINFO, Request, Tally, attributes
+from netkit.kernel.netlink.codec import IFINFO, Request, Tally, attributes, text_of
 from netkit.kernel.session import Session
 from netkit.model import HOST
 
@@ -53,13 +53,9 @@ def _marked(bodies: Iterable[bytes], prefix: str) -> Iterable[CountedLink]:
         if mark not in body:  # most links of a host with other tools: not decoded
             continue
         a = attributes(body, IFINFO.size)
-        owner = _text(a.get(rtnl.IFLA_IFALIAS, b""))
+        owner = text_of(a.get(rtnl.IFLA_IFALIAS, b""))
         raw = a.get(IFLA_STATS64, b"")
         if owner.startswith(prefix) and len(raw) >= COUNTERS.size:
             kind = attributes(a.get(rtnl.IFLA_LINKINFO, b"")).get(rtnl.INFO_KIND, b"")
-            name = _text(a.get(rtnl.IFLA_IFNAME, b""))
-            yield CountedLink(name, owner, _text(kind), Counters(*COUNTERS.unpack_from(raw)))
-
-
-def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")
+            name = text_of(a.get(rtnl.IFLA_IFNAME, b""))
+            yield CountedLink(name, owner, text_of(kind), Counters(*COUNTERS.unpack_from(raw)))

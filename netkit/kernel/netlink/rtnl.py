@@ -27,6 +27,7 @@ from netkit.kernel.netlink.codec import (
     nest,
     number,
     string,
+    text_of,
 )
 from netkit.model import IPAddress, IPInterface, IPNetwork
 
@@ -274,18 +275,18 @@ def seen_link(message: bytes) -> SeenLink:
     a = attributes(message, 16)
     info = attributes(a.get(IFLA_LINKINFO, b""))
     port = attributes(info.get(INFO_SLAVE_DATA, b"")) if _is_port(info) else {}
-    kind = kinds.named(_text(info.get(INFO_KIND, b"")), info.get(INFO_DATA, b""))
+    kind = kinds.named(text_of(info.get(INFO_KIND, b"")), info.get(INFO_DATA, b""))
     bridge = attributes(info.get(INFO_DATA, b"")) if kind == "bridge" else {}
     nsid, gso = a.get(IFLA_LINK_NETNSID), a.get(IFLA_GSO_MAX_SIZE)
     return SeenLink(
         index=index,
-        name=_text(a[IFLA_IFNAME]),
+        name=text_of(a[IFLA_IFNAME]),
         kind=kind,
         up=bool(flags & IFF_UP),
         mtu=_int(a[IFLA_MTU]),
         gso=_int(gso) if gso is not None else None,
         mac=a.get(IFLA_ADDRESS, b"").hex(":"),
-        alias=_text(a.get(IFLA_IFALIAS, b"")),
+        alias=text_of(a.get(IFLA_IFALIAS, b"")),
         master=_int(a.get(IFLA_MASTER, b"\0")),
         link=_int(a.get(IFLA_LINK, b"\0")),
         nsid=_int(nsid) if nsid is not None else None,
@@ -472,10 +473,6 @@ def _family(address: IPAddress | IPInterface | IPNetwork) -> int:
 
 def _lladdr(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
-
-
-def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")
 
 
 def _int(raw: bytes) -> int:

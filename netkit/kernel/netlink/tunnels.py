@@ -21,8 +21,8 @@ from netkit.kernel import netns
 from netkit.kernel.netlink import rtnl
 from netkit.kernel.netlink.codec import CREATE, EXCL, REPLACE, Netlink, Request, attr, attributes
 from netkit.kernel.netlink.codec import number as u32
+from netkit.model.vxlan import ALL
 
-ALL = "00:00:00:00:00:00"  # "whatever has no entry", in a VXLAN device's table
 APPEND = 0x800  # NLM_F_APPEND
 NTF_SELF = 0x02  # the table of the device itself, not of its bridge
 NUD_USABLE = rtnl.NUD_PERMANENT | rtnl.NUD_NOARP

@@ -9,13 +9,13 @@ from ipaddress import IPv4Address
 from netkit.errors import KernelError
 from netkit.kernel.adapter import Adapter
 from netkit.kernel.netlink import tunnels
+from netkit.kernel.netlink.observe import MARK
 from netkit.kernel.session import Session
 from netkit.model import Key, Resource
 from netkit.model.vxlan import VxlanFdb
 from netkit.reconcile.plan import Op
 
 GONE = frozenset({errno.ENOENT, errno.ENODEV})
-MARK = "netkit:"
 
 
 def observe(session: Session, keys: Collection[Key]) -> dict[Key, Resource]:

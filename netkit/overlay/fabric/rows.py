@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from netkit.kernel.netlink.tunnels import ALL
 from netkit.kernel.nftables.senders import sender
+from netkit.model.vxlan import ALL
 from netkit.overlay.fabric.table import NetworkTable, Reach, Table
 
 # IPv4 addresses are numbers here: an IPv4Address takes ten times as long to look up.

@@ -13,7 +13,6 @@ from netkit.diagnose.choosing import Place as Known
 from netkit.diagnose.explain.facts import Container, Facts, Interface, Place
 from netkit.diagnose.explain.facts import Path as Route
 from netkit.diagnose.trace.facts import (
-    ALL,
     HOST,
     Endpoint,
     Located,
@@ -25,6 +24,7 @@ from netkit.diagnose.trace.facts import (
 from netkit.diagnose.trace.join import Trace, question, trace
 from netkit.driver import OverlayPorts
 from netkit.errors import InvalidSpec, KernelError, NotFound
+from netkit.model.vxlan import ALL
 from tests.unit.netkit.diagnose.test_trace import FakeHost, OneHost, nic, rules
 
 LANE, WIRE = IPv4Network("10.32.0.0/16"), IPv4Network("10.0.0.0/24")

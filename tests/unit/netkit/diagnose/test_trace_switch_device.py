@@ -8,8 +8,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from netkit.diagnose.trace import switch_device
-from netkit.diagnose.trace.facts import ALL, HOST, Nic, Output, SwitchPort, Way
+from netkit.diagnose.trace.facts import HOST, Nic, Output, SwitchPort, Way
 from netkit.diagnose.trace.leg import Stop, Tunnel
+from netkit.model.vxlan import ALL
 from tests.unit.netkit.diagnose.test_trace import FakeHost, switched, traced
 
 DEVICE = SwitchPort(name="nkvx1", bridge="obr0", number=9)

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from netkit.errors import InvalidSpec
-from netkit.kernel.netlink.tunnels import ALL
 from netkit.kernel.nftables.senders import definition, sender
+from netkit.model.vxlan import ALL
 from netkit.overlay.fabric import Member, NetworkTable, Reach, Table
 from netkit.overlay.fabric.rows import Rows, rows
 
