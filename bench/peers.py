@@ -20,11 +20,16 @@ from netkit.lab.openvswitch import OpenVSwitch
 from tests.engine import image
 from tests.engine.daemon import DOCKER, Engine, netkit, netkitd
 from tests.engine.wire import Wire, inside
+from tests.places import ROOT
 
 IMAGE = "busybox:latest"
 NAMES = ("netkit", "dockerd", "dockerd-newest", "podman", "podman-newest")
-UNPACKED = Path(__file__).parents[1]  # where script/reference leaves them
 RELEASES = ("sid", "trixie")
+# Where `script/reference --newest` leaves them: a folder for each release, and the program in it.
+NEWEST = {
+    "dockerd-newest": (".reference", "usr/sbin/dockerd"),
+    "podman-newest": (".reference-podman", "usr/bin/podman"),
+}
 # Of the C library, which an unpacked podman brings along: a loader fits its own release alone.
 LIBRARY = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libmvec.so.1", "libpthread.so.0",
            "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1", "libanl.so.1",
@@ -56,7 +61,7 @@ class Peer:
         return env if self.name.startswith("podman") else env | {"DOCKER_CONFIG": str(self.folder)}
 
 
-def available(wanted: list[str]) -> dict[str, str]:
+def available(wanted: list[str], unpacked: Path = ROOT) -> dict[str, str]:
     """Why engines cannot be measured here, by name; "" for those that can."""
     found: dict[str, str] = {}
     for name in wanted:
@@ -68,9 +73,8 @@ def available(wanted: list[str]) -> dict[str, str]:
             case "podman":
                 found[name] = "" if _podman() else "not in PATH nor in NETKIT_BENCH_PODMAN"
             case "dockerd-newest" | "podman-newest":
-                found[name] = (
-                    "" if _newest(name) else "not unpacked (run: script/reference --newest)"
-                )
+                there = newest(name, unpacked)
+                found[name] = "" if there else "not unpacked (run: script/reference --newest)"
             case _:
                 found[name] = f"unknown (known: {', '.join(NAMES)})"
     return found
@@ -81,13 +85,23 @@ def _dockerd() -> bool:
     return bool(shutil.which("dockerd") or (folder and Path(folder, "usr/sbin/dockerd").exists()))
 
 
-def _newest(name: str) -> Path | None:
+def newest(name: str, unpacked: Path = ROOT) -> Path | None:
     """The folder of an engine that `script/reference --newest` has unpacked."""
-    engine, folder = name.partition("-")[0], {"podman-newest": ".reference-podman"}
-    begin = folder.get(name, ".reference")
-    places = (UNPACKED / f"{begin}-{release}" for release in RELEASES)
-    inside = {"dockerd": "usr/sbin/dockerd", "podman": "usr/bin/podman"}[engine]
-    return next((place for place in places if (place / inside).exists()), None)
+    folder, program = NEWEST[name]
+    places = (unpacked / f"{folder}-{release}" for release in RELEASES)
+    found = (place for place in places if (place / program).exists())
+    # podman has libraries of its own.
+    return next((place for place in found if name == "podman-newest" or _runs(place)), None)
+
+
+def _runs(folder: Path) -> bool:
+    """Whether this machine's libraries suffice for this dockerd, as the script finds out."""
+    programs = (folder / each for each in ("usr/sbin/dockerd", "usr/bin/containerd"))
+    return all(
+        subprocess.run([each, "--version"], capture_output=True, check=False).returncode == 0
+        for each in programs
+        if each.exists()
+    )
 
 
 def _podman() -> str | None:
@@ -106,11 +120,11 @@ def start(name: str) -> Iterator[Peer]:
             where = stack.enter_context(_program(name))
             yield stack.enter_context(_start_podman(name, wire, where))
             return
-        newest = _newest(name) if name == "dockerd-newest" else None
+        reference = str(newest(name) or "") if name == "dockerd-newest" else ""
         switch = stack.enter_context(_open_vswitch(wire)) if name == "netkit" else None
         flags = ("--ovs-db", switch.remote) if switch else ()
         kind = "netkitd" if name == "netkit" else "dockerd"
-        engine = Engine(wire, kind=kind, flags=flags, reference=str(newest or ""))
+        engine = Engine(wire, kind=kind, flags=flags, reference=reference)
         stack.callback(engine.destroy)
         engine.start()
         engine.load_image(IMAGE)
@@ -179,7 +193,7 @@ def _program(name: str) -> Iterator[Program]:
         assert program is not None
         yield Program((program,), (f"{unpacked}/usr/lib/podman", "/usr/lib/podman"))
         return
-    folder = _newest(name)
+    folder = newest(name)
     assert folder is not None
     libraries = folder / "usr/lib/x86_64-linux-gnu"
     pairs = [(libraries / each, HERE / each) for each in LIBRARY]
