@@ -12,24 +12,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import docker
 
+from bench.measures import timed
 from tests.engine.dockerd import docker_host
 
 DRIVERS = ("bridge", "netkit-bridge")
 PORTS = 100
 FIRST = 21_600
-
-
-def timed(act: Callable[[], object]) -> float:
-    """Seconds."""
-    begin = time.perf_counter()
-    act()
-    return time.perf_counter() - begin
 
 
 def sleeper(api: docker.APIClient, name: str, network: str, ports: int = 0) -> None:

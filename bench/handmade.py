@@ -194,12 +194,12 @@ def gre() -> Iterator[Flow]:
 
 
 @contextmanager
-def apart(kind: str = "gre", programs: str = "") -> Iterator[Flow]:
+def apart(kind: str = "gre") -> Iterator[Flow]:
     """Like `gre`, with any `kind` of tunnel, and the host's NIC left alone as by the driver: the
     host translates between its own address and that of Open vSwitch, to which a veth pair leads.
     """
     with ExitStack() as stack:
-        hosts = _tunnelled(stack, "10.45.0.{}/24", translated=True, kind=kind, programs=programs)
+        hosts = _tunnelled(stack, "10.45.0.{}/24", translated=True, kind=kind)
         yield _flow((container for _, container in hosts), "10.45.0.2")
 
 
@@ -221,12 +221,7 @@ def routed() -> Iterator[Flow]:
 
 
 def _tunnelled(
-    stack: ExitStack,
-    address: str,
-    *,
-    translated: bool = False,
-    kind: str = "gre",
-    programs: str = "",
+    stack: ExitStack, address: str, *, translated: bool = False, kind: str = "gre"
 ) -> list[tuple[str, str]]:
     """Two hosts with a container each, whose `br-int` a tunnel joins; host and container.
 
@@ -242,9 +237,7 @@ def _tunnelled(
         _wire(home, "c0", container, address.format(n), MTU[kind])
         _run("nsenter", f"--net=/run/netns/{container}", "ethtool", "-K", "eth0", "tx", "off")
         folder = Path(tempfile.mkdtemp(prefix="nk-bd-"))
-        switch = OpenVSwitch(
-            f"/run/netns/{home}", folder, programs=programs, segmenting=False
-        )  # fmt: skip
+        switch = OpenVSwitch(f"/run/netns/{home}", folder, segmenting=False)
         stack.callback(switch.remove)
         switch.start()
         for bridge in ("br-int", "br-phy"):

@@ -54,7 +54,7 @@ def api(peer: Peer) -> Iterator[docker.APIClient]:
         client.close()
 
 
-def _timed(act: Callable[[], object], unit: float = 1.0) -> float:
+def timed(act: Callable[[], object], unit: float = 1.0) -> float:
     begin = time.perf_counter()
     act()
     return (time.perf_counter() - begin) * unit
@@ -80,19 +80,19 @@ def wipe(peer: Peer) -> None:
 
 def run_by_cli(peer: Peer, scale: Scale) -> list[float]:
     argv = [*peer.cli, "run", "--rm", IMAGE, "echo", "hi"]
-    return [_timed(lambda: _cli(peer, argv)) for _ in range(scale.repeats)]
+    return [timed(lambda: _cli(peer, argv)) for _ in range(scale.repeats)]
 
 
 def run_by_own_cli(peer: Peer, scale: Scale) -> list[float]:
     argv = [*(peer.own_cli or peer.cli), "run", "--rm", IMAGE, "echo", "hi"]
-    return [_timed(lambda: _cli(peer, argv)) for _ in range(scale.repeats)]
+    return [timed(lambda: _cli(peer, argv)) for _ in range(scale.repeats)]
 
 
 def run_less_client(peer: Peer, scale: Scale) -> list[float]:
     """`docker run --rm IMAGE true`, less a `docker version` just before: the client's own start."""
     run, version = [*peer.cli, "run", "--rm", IMAGE, "true"], [*peer.cli, "version"]
     return [
-        _timed(lambda: _cli(peer, run), 1000) - _timed(lambda: _cli(peer, version), 1000)
+        timed(lambda: _cli(peer, run), 1000) - timed(lambda: _cli(peer, version), 1000)
         for _ in range(scale.repeats)
     ]
 
@@ -101,7 +101,7 @@ def network_create(peer: Peer, scale: Scale) -> list[float]:
     names = [f"bench-{n}" for n in range(scale.repeats)]
     with api(peer) as client:
         try:
-            return [_timed(lambda n=n: client.create_network(n), 1000) for n in names]  # type: ignore[misc]
+            return [timed(lambda n=n: client.create_network(n), 1000) for n in names]  # type: ignore[misc]
         finally:
             for name in names:
                 client.remove_network(name)
@@ -126,7 +126,7 @@ def _connect(peer: Peer, scale: Scale, driver: str) -> list[float]:
             client.start(container)
             for _ in range(scale.repeats):
                 out.append(
-                    _timed(
+                    timed(
                         lambda: client.connect_container_to_network(container, "bench-join"), 1000
                     )
                 )
@@ -146,7 +146,7 @@ def exec_true(peer: Peer, scale: Scale) -> list[float]:
             def once() -> None:
                 client.exec_start(client.exec_create(container, ["true"])["Id"])
 
-            return [_timed(once, 1000) for _ in range(scale.repeats)]
+            return [timed(once, 1000) for _ in range(scale.repeats)]
         finally:
             client.remove_container(container, force=True)
 
@@ -165,7 +165,7 @@ def _many(peer: Peer, count: int) -> Iterator[docker.APIClient]:
 def listing(peer: Peer, scale: Scale) -> list[float]:
     """`GET /containers/json?all=1` with hundreds of containers, created and not started."""
     with _many(peer, scale.listed) as client:
-        return [_timed(lambda: client.containers(all=True), 1000) for _ in range(scale.repeats)]
+        return [timed(lambda: client.containers(all=True), 1000) for _ in range(scale.repeats)]
 
 
 def engine_memory(peer: Peer, scale: Scale) -> list[float]:

@@ -17,14 +17,13 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bench import handmade, shapes
 from bench.drivers import lab
 from bench.flows import ROUND_TRIP, Flow
 from netkit.lab.running import RunningLab
+from tests.places import ROOT
 
-CLONE = Path(__file__).resolve().parents[1]
 IPERF = 5201
 TUNNELS = ("gre", "vxlan", "geneve", "routed")
 
@@ -43,7 +42,7 @@ class Row:
 def switches() -> dict[str, str]:
     """Folders of programs by what they are; "" is the installed one."""
     found = {"installed": ""}
-    for folder in sorted(CLONE.glob(".openvswitch-*/bin")):
+    for folder in sorted(ROOT.glob(".openvswitch-*/bin")):
         found[folder.parent.name.removeprefix(".openvswitch-")] = str(folder)
     return found
 
@@ -64,7 +63,7 @@ def up(stack: ExitStack, folder: str, name: str, document: dict[str, object]) ->
         return stack.enter_context(lab(name, document))[0]
 
 
-def local(stack: ExitStack, label: str, running: RunningLab, beside: str) -> Iterator[Row]:
+def local(label: str, running: RunningLab, beside: str) -> Iterator[Row]:
     """The three paths of a host with containers c1 and c2, and of the host outside."""
     ways: dict[str, Callable[[], Flow]] = {
         "to a neighbour": lambda: Flow(
@@ -82,14 +81,14 @@ def local(stack: ExitStack, label: str, running: RunningLab, beside: str) -> Ite
 def local_rows(stack: ExitStack) -> Iterator[Row]:
     ports = [f"{port}:{port}/tcp" for port in (IPERF, ROUND_TRIP)]
     bridge = stack.enter_context(lab("bo-bridge", shapes.beside_outside("bridge", ports)))[0]
-    yield from local(stack, "bridge", bridge, "bridge")
+    yield from local("bridge", bridge, "bridge")
     for label, folder in switches().items():
         today = up(stack, folder, f"bo-{label}-off", shapes.beside_outside("ovs", ports, tso=False))
-        yield from local(stack, f"{label}, not segmenting", today, f"{label}, not segmenting")
+        yield from local(f"{label}, not segmenting", today, f"{label}, not segmenting")
         if not folder:
             continue
         now = up(stack, folder, f"bo-{label}", shapes.beside_outside("ovs", ports))
-        yield from local(stack, label, now, f"{label}, not segmenting")
+        yield from local(label, now, f"{label}, not segmenting")
 
 
 def tunnel_rows(stack: ExitStack) -> Iterator[Row]:

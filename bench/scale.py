@@ -24,9 +24,9 @@ from typing import Any
 import docker
 
 from bench import memory
+from bench.measures import SLEEP
 from bench.peers import IMAGE, Peer, start
 
-SLEEP = ["sleep", "1000000"]
 FEW = 10  # containers, half of them running, of the engine that is compared with
 WORKERS = 8  # clients that fill an engine
 
