@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from netkit.frontends.cni.attachments import AttachmentStore
-from netkit.frontends.cni.service import OWN_NS, CniService
+from netkit.frontends.cni.namespaces import OWN_NS
+from netkit.frontends.cni.service import CniService
 from netkit.model import Netns
 from netkit.reconcile.plan import Op
 from netkit.spec import NetworkRecord, NetworkSpec
