@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface
+from ipaddress import IPv4Network, ip_interface
 from typing import Protocol
 
 from netkit.driver import Subnet, Traits
@@ -26,17 +26,16 @@ from netkit.frontends.libnetwork.messages import (
     short,
 )
 from netkit.frontends.libnetwork.options import NETWORK, joined_network
+from netkit.frontends.libnetwork.pool_addresses import gateway_of, lowest_free, parse, with_length
 from netkit.frontends.libnetwork.tables import CHOSEN, LEASE, REQUESTED, Lease, PoolRow, Tables
 from netkit.ipam.pools import (
     Pool,
     allocate_subnet,
-    assignable_range,
     parse_subnets,
     requested_prefix_length,
 )
 from netkit.locks import KeyedLocks
 from netkit.model import IPNetwork
-from netkit.network.validation import with_gateway
 from netkit.spec import NetworkRecord, SubnetSpec
 
 LOCAL, GLOBAL = "netkit-local", "netkit-global"  # names of address spaces
@@ -127,7 +126,7 @@ class Pools:
             since=self.now(),
         )
         self.tables.add_pool(row)
-        gateway = _with_length(_gateway(spec), row)
+        gateway = with_length(gateway_of(spec), row)
         return {"PoolID": row.id, "Pool": row.cidr, "Data": {GATEWAY: gateway}}
 
     def _asked(self, request: RequestPool) -> Subnet | None:
@@ -199,19 +198,19 @@ class Pools:
             pool = self.tables.pool(request.pool)
             if pool is None:
                 raise NotFound(f"no address pool {short(request.pool)}: it was released")
-            text = _address(pool, request.address or "")
+            text = parse(pool, request.address or "")
             if options.get(REQUEST_TYPE) == GATEWAY:
                 found = self._request_gateway(pool, text)
             elif pool.network:
                 found = self._reserve(pool, text, options.get(ENDPOINT_NAME, ""))
             else:
                 found = self._take(pool, text, LEASE)
-        return {"Address": _with_length(found, pool), "Data": {}}
+        return {"Address": with_length(found, pool), "Data": {}}
 
     def _request_gateway(self, pool: PoolRow, text: str) -> str:
         if not pool.network:
             return self._take(pool, text, REQUESTED if text else CHOSEN)
-        has = _gateway(self.networks.find(pool.network).spec.subnets[0])
+        has = gateway_of(self.networks.find(pool.network).spec.subnets[0])
         if text and text != has:
             raise Conflict(f"the gateway of subnet {pool.cidr} is {has}, not {text}")
         return has
@@ -221,7 +220,7 @@ class Pools:
         leases = {lease.address: lease for lease in self.tables.leases(pool.id)}
         if kind == CHOSEN:
             text = next((str(a) for a, each in leases.items() if each.kind == CHOSEN), "")
-        found = text or _lowest_free(pool, {str(a) for a in leases})
+        found = text or lowest_free(pool, {str(a) for a in leases})
         there = leases.get(found)
         if there is not None and not self._answer_was_lost(there, kind):
             raise Conflict(f"Address already in use: {found} of pool {pool.cidr}")
@@ -270,39 +269,3 @@ class Pools:
             self.networks.close(lease.holder)  # an endpoint whose removal dockerd gave up
             self.networks.forget(lease.holder)
         self.tables.delete_lease(lease.holder)
-
-
-def _lowest_free(pool: PoolRow, taken: set[str]) -> str:
-    subnet = _subnet(pool)
-    first, last = assignable_range(subnet)
-    for number in range(first, last + 1):
-        if (text := str(IPv4Address(number))) not in taken:
-            return text
-    raise Conflict(f"no available IPv4 addresses in pool {pool.cidr}")
-
-
-def _subnet(pool: PoolRow) -> Subnet:
-    span = IPv4Network(pool.range) if pool.range else None
-    return Subnet(cidr=IPv4Network(pool.cidr), ip_range=span)
-
-
-def _gateway(spec: SubnetSpec) -> str:
-    """The network's gateway; without one an address by which dockerd can call it."""
-    return spec.gateway or str(with_gateway(Subnet(cidr=IPv4Network(spec.subnet))).gateway)
-
-
-def _address(pool: PoolRow, text: str) -> str:
-    """A requested address in normal form; "" is any.  InvalidSpec."""
-    if not text:
-        return ""
-    try:
-        found = ip_address(text)
-    except ValueError:
-        raise InvalidSpec(f"invalid address {short(text)}") from None
-    if found not in IPv4Network(pool.cidr):
-        raise InvalidSpec(f"address {found} is not in pool {pool.cidr}")
-    return str(found)
-
-
-def _with_length(address: str, pool: PoolRow) -> str:
-    return f"{address}/{IPv4Network(pool.cidr).prefixlen}"
