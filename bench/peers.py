@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socketserver
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +17,7 @@ from pathlib import Path
 from netkit.lab.openvswitch import OpenVSwitch
 from tests.engine import image
 from tests.engine.daemon import DOCKER, Engine, netkit, netkitd
+from tests.engine.podman import syslog
 from tests.engine.wire import Wire, inside
 from tests.places import ROOT
 
@@ -35,7 +34,6 @@ LIBRARY = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libmvec.so.1", "li
            "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1", "libanl.so.1",
            "libnss_files.so.2", "libnss_dns.so.2", "libnss_compat.so.2")  # fmt: skip
 HERE = Path("/lib/x86_64-linux-gnu")
-LOGS = ("/dev/log", "/var/run/syslog", "/var/run/log")  # where Go's log/syslog looks
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def start(name: str) -> Iterator[Peer]:
         wire = Wire.lay(prefix="nk-b")
         stack.callback(wire.remove)
         if name.startswith("podman"):
-            stack.enter_context(_syslog())
+            stack.enter_context(syslog())
             where = stack.enter_context(_program(name))
             yield stack.enter_context(_start_podman(name, wire, where))
             return
@@ -151,25 +149,6 @@ def _open_vswitch(wire: Wire) -> Iterator[OpenVSwitch | None]:
         yield switch
     finally:
         switch.remove()
-
-
-@contextmanager
-def _syslog() -> Iterator[None]:
-    """Receive syslog messages: otherwise conmon's exit command fails, and `podman run` waits 20 s
-    for it.
-    """
-    if any(Path(log).exists() for log in LOGS):
-        yield
-        return
-    with socketserver.UnixDatagramServer(LOGS[1], socketserver.BaseRequestHandler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
-            os.unlink(LOGS[1])
 
 
 @dataclass(frozen=True)

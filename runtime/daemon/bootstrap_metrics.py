@@ -17,7 +17,7 @@ from netkit.errors import InvalidSpec
 from netkit.kernel.netlink.counters import counted_links
 from netkit.model import HOST
 from runtime import limits
-from runtime.api.server.listen_address import TcpAddress, TlsOptions
+from runtime.api.server.listen_address import TlsOptions
 from runtime.api.server.listeners import Listener, open_all
 from runtime.api.server.request_tally import RequestTally
 from runtime.api.server.serve import Serving, serve
@@ -46,8 +46,7 @@ def open_listeners(config: DaemonConfig) -> list[Listener]:
         import prometheus_client  # noqa: F401  before anything is made
     except ImportError as error:
         raise InvalidSpec(f"--metrics-addr needs the package prometheus_client: {error}") from None
-    address = TcpAddress(host=found.host, port=found.port)
-    return open_all([address], tls=TlsOptions(), insecure=config.insecure_metrics, environ={})
+    return open_all([found], tls=TlsOptions(), insecure=config.insecure_metrics, environ={})
 
 
 async def serve_metrics(

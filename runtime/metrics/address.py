@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import ip_address
-
 from netkit.errors import InvalidSpec
 from runtime.numbers import natural
+from runtime.tcp_address import TcpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsAddress:
-    host: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        """Reachable from this machine only; a name other than localhost is not trusted to be."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-def parse(text: str) -> MetricsAddress:
+def parse(text: str) -> TcpAddress:
     """HOST:PORT as Go's net.Listen reads it, which dockerd calls: without HOST, all addresses."""
     host, colon, port = text.strip().rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -34,10 +16,10 @@ def parse(text: str) -> MetricsAddress:
         raise InvalidSpec(
             f"--metrics-addr {text}: give HOST:PORT, e.g. 127.0.0.1:9323 or [::1]:9323"
         )
-    return MetricsAddress(host.strip("[]") or "0.0.0.0", number)
+    return TcpAddress(host=host.strip("[]") or "0.0.0.0", port=number)
 
 
-def check(text: str, *, insecure: bool) -> MetricsAddress | None:
+def check(text: str, *, insecure: bool) -> TcpAddress | None:
     """None for "": no listener.  InvalidSpec off loopback, unless that is `insecure` on purpose."""
     if not text:
         return None

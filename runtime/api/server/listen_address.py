@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from netkit.errors import InvalidSpec
 from runtime.numbers import natural
+from runtime.tcp_address import TcpAddress
 
 DEFAULT_PORT = 2375
 DEFAULT_TLS_PORT = 2376
@@ -22,26 +22,6 @@ class UnixAddress:
 
     def __str__(self) -> str:
         return f"unix://{self.path}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpAddress:
-    host: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        """Reachable from this machine only; a name other than localhost is not trusted to be."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from netkit.errors import Conflict, InvalidSpec
-from runtime.api.server.listen_address import FdAddress, TcpAddress, TlsOptions, UnixAddress
+from runtime.api.server.listen_address import FdAddress, TlsOptions, UnixAddress
 from runtime.api.server.listeners import open_all, passed_fds, tls_context
+from runtime.tcp_address import TcpAddress
 from tests.places import ROOT
 from tests.unit.runtime.api.api_server import ApiServer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api.server.listen_address import TcpAddress
+from runtime.tcp_address import TcpAddress
 from tests.unit.runtime.api.api_server import ApiServer, drain
 
 pytestmark = pytest.mark.slow
