@@ -25,14 +25,13 @@ from netkit import threads
 from netkit.errors import InvalidSpec
 from runtime import malloc
 from runtime.api.app import make_app
-from runtime.api.server.listen_address import TlsOptions, open_to_all, parse
-from runtime.api.server.listeners import open_all, tls_context
 from runtime.api.server.request_tally import RequestTally
-from runtime.api.server.serve import serve
+from runtime.api.server.serve import Serving, serve
 from runtime.daemon.bootstrap import Daemon, bootstrap
-from runtime.daemon.bootstrap_docker import open_sockets, serve_plugin
-from runtime.daemon.bootstrap_metrics import open_listeners, serve_metrics
+from runtime.daemon.bootstrap_docker import serve_plugin
+from runtime.daemon.bootstrap_metrics import serve_metrics
 from runtime.daemon.config import DaemonConfig
+from runtime.daemon.listening import Listening, listening
 from runtime.daemon.reload import Reload, on_signal
 from runtime.oci.cgroups import Cgroups
 from runtime.paths import Paths
@@ -122,57 +121,22 @@ async def _serve(
     config: DaemonConfig, paths: Paths, read: Callable[[], DaemonConfig]
 ) -> None:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    hangup = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    tls = TlsOptions(
-        enabled=config.tls,
-        verify=config.tlsverify,
-        ca=_path(config.tlscacert),
-        cert=_path(config.tlscert),
-        key=_path(config.tlskey),
-    )
-    default = config.run / "netkit.sock"
-    addresses = [parse(text, default=default, tls=tls.on) for text in config.listeners]
-    context = tls_context(tls)
-    # Before anything else is created: a refused address leaves nothing behind, and clients that
-    # connect during the start wait in the backlog.
-    listeners = open_all(
-        addresses,
-        tls=tls,
-        insecure=config.insecure_tcp,
-        environ=os.environ,
-        group=config.group,
-    )
-    with contextlib.ExitStack() as undo:
-        for listener in listeners:
-            undo.callback(listener.close)
-        metrics = open_listeners(config)
-        undo.pop_all()
-    # Not of an address that was refused.
-    found = [*open_to_all(addresses, tls), *filter(None, [Cgroups.probe().warning])]
-    for warning in found:
-        log.warning("%s", warning)
-    config = replace(config, warnings=(*config.warnings, *found))  # shown by `info`, too
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, hangup)):
+        loop.add_signal_handler(number, event.set)
     with (
-        contextlib.ExitStack() as opened,
+        listening(config) as here,  # before all else: a refused address leaves nothing behind
         ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers,
     ):
-        for listener in (*listeners, *metrics):
-            opened.callback(listener.close)
-        plugins = open_sockets(config.plugin_folder)
-        for listener in plugins:
-            opened.callback(listener.close)
+        found = [*here.warnings, *filter(None, [Cgroups.probe().warning])]
+        for warning in found:
+            log.warning("%s", warning)
+        config = replace(config, warnings=(*config.warnings, *found))  # shown by `info`, too
         # In a thread: it blocks, and the loop has to run work that parts post to it.
         parts = await asyncio.to_thread(bootstrap, config, paths, loop, workers)
         try:
             await asyncio.to_thread(parts.restore)
-            tally = RequestTally()
-            serving = await serve(make_app(parts.engine, tally=tally), listeners, tls=context)
-            plugging = await serve_plugin(plugins, parts.docker)
-            measured = await serve_metrics(metrics, parts.metrics, tally)
+            servers = await _answer(parts, here)
             if config.containers:
                 parts.recovery.start_by_policy()
             reload = Reload(config, read, parts.engine, parts.engine_id, _level)
@@ -185,22 +149,24 @@ async def _serve(
             reloading.cancel()
             log.info("stopping; containers keep running")
             _notify("STOPPING=1")
-            if measured is not None:
-                await measured.close()
-            await serving.close()
-            if plugging is not None:
-                await plugging.close()
+            for server in servers:
+                await server.close()
         finally:
             await _end(parts)
+
+
+async def _answer(parts: Daemon, here: Listening) -> list[Serving]:
+    """Answer requests at all listeners.  Returns servers in the order in which to close them."""
+    tally = RequestTally()
+    api = await serve(make_app(parts.engine, tally=tally), here.api, tls=here.tls)
+    plugin = await serve_plugin(here.plugin, parts.docker)
+    metrics = await serve_metrics(here.metrics, parts.metrics, tally)
+    return [server for server in (metrics, api, plugin) if server is not None]
 
 
 async def _end(parts: Daemon) -> None:
     await parts.health.close()
     await asyncio.to_thread(parts.close)
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
 
 
 def _notify(state: str) -> None:

@@ -17,7 +17,6 @@ FUNCTIONS = {
     "netkit/cli/mounts.py::_apply",
     "netkit/network/controller.py::__init__",
     "runtime/daemon/bootstrap_containers.py::build_container_services",
-    "runtime/daemon/process.py::_serve",
     "runtime/oci/log_reader.py::follow",
 }
 

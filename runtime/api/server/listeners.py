@@ -17,12 +17,12 @@ from netkit.errors import Conflict, InvalidSpec, KernelError
 from runtime.api.server.listen_address import (
     Address,
     FdAddress,
-    TcpAddress,
     TlsOptions,
     UnixAddress,
     check_exposure,
     check_remote,
 )
+from runtime.tcp_address import TcpAddress
 
 GROUP = "netkit"  # members may use the API; without this group only root may
 _MODE = 0o660
