@@ -95,7 +95,7 @@ EXAMPLES = {
     "fw rm": ("netkit fw rm 3f2a",),
     "fw show": ("netkit fw show web",),
     "cluster init": ("netkit cluster init --address 10.0.0.1",),
-    "cluster join": ("netkit cluster join --address 10.0.0.2 tcp:10.0.0.1:6640",),
+    "cluster join": ("netkit cluster join --address 10.0.0.2 10.0.0.1",),
     "cluster leave": ("netkit cluster leave",),
     "cluster status": ("netkit cluster status",),
     "lab up": ("netkit lab up labs/13-icc",),

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from netkit import threads
-from netkit.errors import NotFound
+from netkit.errors import Conflict, NotFound
 from runtime.build.container_output import Output
 from runtime.build.output import Section
 from runtime.build.request import BuildRequest
@@ -62,6 +62,12 @@ class ContainerParts:
             with self.supervisor.lock(id):  # held while it is cleaned up
                 return c.state.exit_code
         return c.state.exit_code
+
+    def wait_removal(self, id: str) -> None:
+        """Wait until another thread has removed it, or has failed to, which is retried."""
+        if self.store.get(id) is not None:
+            with self.supervisor.lock(id):  # held meanwhile
+                return
 
     def unmark(self, id: str) -> None:
         """It is an ordinary container from now on."""
@@ -153,6 +159,8 @@ class BuildContainers:
             self._service.remove(id, force=True, volumes=True, link=False)
         except NotFound:
             return  # removed by a user, or because the client left
+        except Conflict:  # likewise, and it is in progress
+            self._parts.wait_removal(id)
 
     def run(self, container: StepContainer, section: Section) -> int:
         """Run it to its end; the exit status.  Killed, and Cancelled, if the client leaves."""

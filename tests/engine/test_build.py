@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from netkit.testing.waiting import eventually
 from tests.engine.daemon import Engine, alone, netkit_only
 from tests.engine.registry import Registry, lacking
 
@@ -209,9 +208,7 @@ def test_a_stage_that_fails_ends_the_others(engine: Engine) -> None:
     assert status == 200
     assert messages[-1]["errorDetail"]["code"] == 3
     assert "sleep 1000" not in text((status, messages))
-    left = ["/bin/sh -c 'sleep 0.5; exit 3'"]
-    # Its removal may be another thread's.
-    eventually(lambda: [c["Command"] for c in containers(engine)] == left)
+    assert [c["Command"] for c in containers(engine)] == ["/bin/sh -c 'sleep 0.5; exit 3'"]
 
 
 def test_options_reach_the_containers_of_run(engine: Engine) -> None:
