@@ -59,12 +59,14 @@ class RecordedNames:
 
     now: dict[str, EndpointRecord] = field(default_factory=dict)
     refreshed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # ids of endpoints
 
     def refresh(self, network: str) -> None:
         self.refreshed.append(network)
 
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
         for r in left:
+            self.left.append(r.id)
             self.now.pop(r.id, None)
         for r in joined:
             self.now[r.id] = r
@@ -674,6 +676,17 @@ def test_a_routed_network_opens_the_port_and_holds_none_of_the_host(bench: Bench
     (r,) = bench.net.open(box(), [on(net)], [tcp(80, 21493)])
     assert [(p.host_ip, p.host_port, p.container_port) for p in r.ports] == [("", 0, 80)]
     bench.ports.reserve("other", [tcp(80, 21493, IP)], "-")
+
+
+def test_after_a_kill_in_the_middle_of_a_leave_the_names_go_as_well(bench: Bench) -> None:
+    net, _ = bench.net.create(NetworkSpec(name="lan"))
+    bench.net.open(box(), [on(bench.net.find("bridge")), on(net)], [])
+    (leaving,) = bench.net.endpoints(network=net.id)
+    bench.net._parts.records.mark(leaving.id, "leaving")
+    bench.killed()
+    bench.net.restore({box().id: box()})
+    assert not bench.net.endpoints(network=net.id)
+    assert bench.names_seen.left == [leaving.id]
 
 
 def test_an_isolated_network_has_no_address_of_the_host(bench: Bench) -> None:
