@@ -277,7 +277,7 @@ class SandboxController:
         try:
             self.policy_sync.endpoints_changed([gone], own=False)  # before it is allocated again
             with self.locks.hold(sandbox_id):
-                self._publish(records, (gone,))
+                self._publish(records)
                 self.delete_endpoint(gone)
         except Exception as error:
             self.ending.abandon_later(gone, error)
