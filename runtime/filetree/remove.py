@@ -103,7 +103,12 @@ def _hand_up(top: int, name: str, fresh: Iterator[str]) -> None:
                 if not entry.is_dir(follow_symlinks=False):
                     os.unlink(entry.name, dir_fd=folder)
                 elif not _removed(folder, entry.name):
-                    os.rename(entry.name, next(fresh), src_dir_fd=folder, dst_dir_fd=top)
+                    try:
+                        os.rename(entry.name, next(fresh), src_dir_fd=folder, dst_dir_fd=top)
+                    except OSError as e:
+                        if e.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                            raise
+                        remove_entry(folder, entry.name)  # no space for a name in `top`
     finally:
         os.close(folder)
     _removed(top, name)

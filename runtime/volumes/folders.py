@@ -18,6 +18,7 @@ from runtime.filetree.scoped_root import HOST_ERRORS
 from runtime.filetree.sync import sync_directory
 from runtime.filetree.walk import walk
 from runtime.rootfs import mount
+from runtime.undo import Undo
 
 _GONE = ".gone-"  # no volume's name begins with a dot
 
@@ -37,19 +38,29 @@ class VolumeFolders:
         return {p.name for p in self._root.iterdir() if not p.name.startswith(".")}
 
     def make(self, name: str) -> None:
-        """Create the directories of a volume, if they do not exist.
+        """Create the directories of a volume, if they do not exist: both or none.
 
         InvalidSpec for a name that the file system refuses, KernelError for a full or broken disk.
         """
+        home, data = self.home(name), self.data(name)
         try:
-            self.home(name).mkdir(mode=0o700, exist_ok=True)
-            data = self.data(name)
-            if not data.exists():
-                data.mkdir(mode=0o700)
-                data.chmod(0o755)  # whatever the umask
+            with Undo() as undo:
+                if not home.is_dir():
+                    home.mkdir(mode=0o700)
+                    undo.push(home.rmdir)
+                if not data.exists():
+                    data.mkdir(mode=0o700)
+                    undo.push(data.rmdir)
+                    data.chmod(0o755)  # whatever the umask
         except OSError as e:
             kind = KernelError if e.errno in HOST_ERRORS else InvalidSpec
             raise kind(f"create {name}: {e.strerror}: {e.filename}") from e
+
+    def unmake(self, name: str) -> None:
+        """Undo `make` of a volume that has no files.  Takes no space on the disk.  OSError."""
+        for folder in (self.data(name), self.home(name)):
+            with suppress(FileNotFoundError):
+                folder.rmdir()
 
     def empty(self, name: str) -> bool:
         """Is nothing in the volume's directory, or is there none?"""

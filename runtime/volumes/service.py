@@ -58,6 +58,7 @@ class VolumeService:
         self.mounted = mounted
         self._lock = threading.RLock()
         self._filling: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._deleting: set[Path] = set()  # directories of removed volumes
 
     # looking
 
@@ -138,7 +139,7 @@ class VolumeService:
         try:
             self._store.save(volume)
         except BaseException:
-            threads.attempt(f"removing volume {name} again", partial(self._discard, name))
+            threads.attempt(f"removing volume {name} again", partial(self._folders.unmake, name))
             raise
         self._emit("create", name)
         return volume
@@ -203,20 +204,18 @@ class VolumeService:
             self._store.save(msgspec.structs.replace(volume, leaving=True))
             self._store.flush()  # else a power cut might bring back the row without its files
             self._filling.pop(name, None)
-            away = [each for v in self._store.all() if v.leaving for each in self._put_aside(v)]
+            for marked in [v for v in self._store.all() if v.leaving]:
+                # It may fail, as on a full disk: the volume is removed all the same, and the next
+                # removal repeats this.
+                what = f"removing volume {marked.name}"
+                threads.attempt(what, partial(self._complete, marked))
+            away = set(self._folders.leftovers()) - self._deleting
+            self._deleting |= away
         self._emit("destroy", name)
-        for each in away:
+        for each in sorted(away):
             threads.attempt(f"deleting {each}", partial(self._folders.delete, each))
-
-    def _put_aside(self, volume: Volume) -> list[Path]:
-        """Of a volume that is marked: what to delete.  It may fail: the next removal repeats it."""
-        away: list[Path] = []
-        try:
-            away.extend(filter(None, [self._folders.put_aside(volume.name)]))
-            self._store.remove(volume.name)
-        except Exception as error:  # noqa: BLE001  a full disk: the volume is removed nevertheless
-            threads.report(f"removing volume {volume.name}", error)
-        return away
+        with self._lock:
+            self._deleting -= away
 
     def _discard(self, name: str) -> None:
         if (away := self._folders.put_aside(name)) is not None:
@@ -260,7 +259,8 @@ class VolumeService:
             threads.attempt(f"deleting {away}", partial(self._folders.delete, away))
 
     def _complete(self, volume: Volume) -> None:
-        self._folders.put_aside(volume.name)  # deleted with the leftovers
+        """Of a volume that is marked; its files are deleted with the leftovers."""
+        self._folders.put_aside(volume.name)
         self._store.remove(volume.name)
 
     def _repair(self, volume: Volume) -> None:
@@ -272,7 +272,7 @@ class VolumeService:
 
     def _adopt(self, name: str) -> None:
         if self._folders.empty(name):
-            self._discard(name)
+            self._folders.unmake(name)
             return
         checking.check_name(name)
         log.warning("volume %s: it has files and no row: it is a volume again", name)

@@ -1,8 +1,9 @@
 """Fault injection: calls that may fail, or at which the daemon may be killed.
 
 Whatever is faked or wrapped says `hit` before it has an effect.  `fail` makes one point raise,
-once; `cut` makes it and all that follow raise, as if the daemon had been killed there.  A point is
-given by its name, "shim.start 2" being the second call of that function, or by its number.
+once; `cut` makes it and all that follow raise, as if the daemon had been killed there; `full` makes
+it and all that follow raise if they take space, as on a disk that is full from there on.  A point
+is given by its name, "shim.start 2" being the second call of that function, or by its number.
 """
 
 from __future__ import annotations
@@ -37,15 +38,20 @@ class Points:
         self.begin()
 
     def begin(
-        self, *, fail: tuple[str | int, Exception] | None = None, cut: str | int | None = None
+        self,
+        *,
+        fail: tuple[str | int, Exception] | None = None,
+        cut: str | int | None = None,
+        full: str | int | None = None,
     ) -> None:
         """Restart the count."""
         self.met: list[str] = []
-        self.fail, self.cut = fail, cut
-        self.failed = self.killed = False
+        self.fail, self.cut, self.full = fail, cut, full
+        self.failed = self.killed = self.is_full = False
         self._count: Counter[str] = Counter()
 
-    def hit(self, name: str) -> None:
+    def hit(self, name: str, full: Callable[[], Exception] | None = None) -> None:
+        """`full`: the error of this call on a disk that is full; None if it takes no space."""
         with self._lock:
             self._count[name] += 1
             point = {f"{name} {self._count[name]}", len(self.met)}
@@ -53,6 +59,10 @@ class Points:
             self.killed |= self.cut in point
             if self.killed:
                 raise Killed
+            self.is_full |= self.full in point
+            if self.is_full and full is not None:
+                self.failed = True
+                raise full()
             if self.fail is None or self.fail[0] not in point:
                 return
             self.failed = True
@@ -92,13 +102,16 @@ class FailingConnection:
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         if sql != "ROLLBACK":
-            self._points.hit(f"store {' '.join(sql.split(' WHERE', maxsplit=1)[0].split())[:60]}")
+            name = f"store {' '.join(sql.split(' WHERE', maxsplit=1)[0].split())[:60]}"
+            self._points.hit(name, None if sql.startswith(("SELECT", "BEGIN")) else ERRORS[1])
         return self._real.execute(sql, *args)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
 
+TAKE_SPACE = {"mkdir", "rename", "replace", "link", "symlink", "setxattr", "mknod", "pwrite"}
+_MAKES = os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY
 FILE_CALLS = (
     "mkdir", "rmdir", "rename", "replace", "link", "symlink", "unlink", "open", "listdir",
     "scandir", "chmod", "chown", "utime", "setxattr", "mknod", "fsync", "pwrite", "ftruncate",
@@ -118,14 +131,17 @@ class FailingFiles:
 
     def _call(self, name: str, real: Callable[..., Any], *args: Any, **more: Any) -> Any:
         if self._concerns(args[0], more.get("dir_fd", more.get("src_dir_fd"))):
-            self._points.hit(name)
+            made = name == "os.open" and (args[1] if len(args) > 1 else more["flags"]) & _MAKES
+            takes = made or name.removeprefix("os.") in TAKE_SPACE
+            self._points.hit(name, ERRORS[0] if takes else None)
         return real(*args, **more)
 
     def _open(self, real: Callable[..., Any], path: Any, *args: Any, **more: Any) -> Any:
         if not self._concerns(path, None):
             return real(path, *args, **more)
         if not isinstance(path, int):
-            self._points.hit("open")
+            mode = str(args[0] if args else more.get("mode", "r"))
+            self._points.hit("open", ERRORS[0] if set(mode) & set("wax") else None)
         return _FailingFile(real(path, *args, **more), self._points)
 
     def _concerns(self, path: Any, at: int | None) -> bool:
@@ -148,7 +164,7 @@ class _FailingFile:
         self._real, self._points = real, points
 
     def write(self, data: Any) -> Any:
-        self._points.hit("file.write")
+        self._points.hit("file.write", ERRORS[0])
         return self._real.write(data)
 
     def read(self, *args: Any) -> Any:

@@ -16,6 +16,7 @@ from runtime.filetree.remove import clear, remove_tree
 from runtime.filetree.scoped_root import Root
 from runtime.filetree.walk import walk
 from runtime.rootfs import diff, tar_out
+from tests.unit.points import FailingFiles, Points
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,21 @@ def test_a_tree_of_any_depth_is_removed(folder: Path) -> None:
     assert os.listdir(folder) == ["kept"]
     assert descriptors() <= before  # the garbage of earlier tests may be closed meanwhile
     remove_tree(top)  # there is none
+
+
+def test_a_tree_is_removed_from_a_disk_without_space_for_another_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = folder / "top"
+    (top / "a/b/c").mkdir(parents=True)
+    nest(top / "a", DEEP)
+    points = Points()
+    with monkeypatch.context() as patch:
+        FailingFiles(folder, points, patch)
+        points.begin(full=0)
+        remove_tree(top)
+    assert any(point.startswith("os.rename") for point in points.met)
+    assert os.listdir(folder) == []
 
 
 def test_what_a_layer_replaces_is_removed_whatever_it_is(folder: Path) -> None:

@@ -246,3 +246,38 @@ def test_killed_at_any_call_the_next_daemon_finds_whole_images(memory: Path, nam
             wrong[point] = found
     print(f"{name}, killed: {len(points)} points, {len(wrong)} wrong")
     assert not wrong, "\n".join(f"{k}: {v}" for k, v in wrong.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_on_a_disk_that_is_full_from_any_call_on_no_image_is_half_there(
+    memory: Path, name: str
+) -> None:
+    """Undoing takes no space, or is done by the next command."""
+    case, wrong, failed = CASES[name], {}, 0
+    with shelf(memory / "after", case) as s:
+        before = s.state()
+        s.points.begin()
+        case.act(s)
+        points, after = list(s.points.met), s.state()
+    for at, point in enumerate(points):
+        with shelf(memory / str(at), case) as s:
+            s.points.begin(full=at)
+            found = []
+            try:
+                case.act(s)
+            except Exception as bad:
+                if getattr(bad, "status", 500) != 500 or "\n" in str(bad):
+                    found.append(f"raised {bad!r}")
+            failed += s.points.failed
+            s.points.begin()
+            if s.state() not in {before, after}:
+                found.append("half done")
+            load(SPARE)(s)
+            remove("spare:1")(s)
+            found += outcome(s, case, before)
+        if found:
+            wrong[point] = found
+    assert failed, points
+    print(f"{name}, full: {len(points)} points, {len(wrong)} wrong")
+    assert not wrong, "\n".join(f"{k}: {v}" for k, v in wrong.items())
