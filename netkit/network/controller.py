@@ -9,25 +9,23 @@ from dataclasses import replace
 
 import msgspec
 
-from netkit import threads
 from netkit.driver import Driver, Firewall, Overlay, OverlayPorts, TrafficPolicy, Traits
 from netkit.errors import Forbidden, InUse
-from netkit.ipam.allocator import AddressAllocator
 from netkit.ipam.dhcp_leases import DhcpLeases, NoWire
 from netkit.locks import KeyedLocks
 from netkit.model import IPNetwork, State
 from netkit.network import address_use
-from netkit.network.access import UNREADABLE, AccessRule, AccessRuleStore, validate
-from netkit.network.address_acquirer import AddressAcquirer, ArpProber, NoArpProber
+from netkit.network.access import AccessRuleStore
+from netkit.network.access_rules import AccessRules
+from netkit.network.address_acquirer import ArpProber, NoArpProber
 from netkit.network.api import NamePublisher, NullNamePublisher
+from netkit.network.build_context import Surroundings, build_context
 from netkit.network.config import NetworkConfig
-from netkit.network.context import NetworkContext
 from netkit.network.desired import DesiredState
 from netkit.network.deviation import LinkCheck
 from netkit.network.drift import DriftRepair, nothing, repair_networks
 from netkit.network.driver_options import unread
 from netkit.network.endpoint_check import EndpointCheck
-from netkit.network.endpoint_store import EndpointStore
 from netkit.network.global_networks import GlobalNetworks
 from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
 from netkit.network.link_drift import LinkDrift
@@ -35,12 +33,10 @@ from netkit.network.link_scope import Scopes
 from netkit.network.other_engines import OtherEngines
 from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
 from netkit.network.overlay_members import OverlayMembers
-from netkit.network.overlay_networks import NotifyingPublisher, OverlayNetworks
-from netkit.network.policy import PolicyResolver
+from netkit.network.overlay_networks import OverlayNetworks
 from netkit.network.reconfigure import Reconfiguration
-from netkit.network.registry import TABLES, NetworkRegistry
+from netkit.network.registry import TABLES
 from netkit.network.remote import Cluster, NoCluster
-from netkit.network.requested_addresses import RequestedAddresses
 from netkit.network.reservations import Reservations
 from netkit.network.restore import converge_everything, restore_networks, restore_sandboxes
 from netkit.network.sandbox import SandboxController
@@ -48,7 +44,6 @@ from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import Converger
 from netkit.reconcile.plan import Plan
 from netkit.reconcile.resync import ResyncResult
-from netkit.reconcile.retry import RetryQueue
 from netkit.spec import (
     CreatedNetwork,
     EndpointRecord,
@@ -75,13 +70,8 @@ class Controller:
     """
 
     def __init__(
-        self,
-        database: Database,
-        converger: Converger,
-        drivers: Mapping[str, Driver],
-        firewall: Firewall,
-        *,
-        engine: str,
+        self, database: Database, converger: Converger, drivers: Mapping[str, Driver],
+        firewall: Firewall, *, engine: str,
         settings: NetworkConfig = NetworkConfig(),  # noqa: B008  a frozen value
         names: NamePublisher | None = None,
         ports: PortAllocator | None = None,
@@ -93,88 +83,57 @@ class Controller:
         overlay_addresses: OverlayAddresses | None = None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
+    ) -> None:  # fmt: skip
         database.migrate("networks", TABLES)
-        addresses = AddressAllocator(database, self._called)
-        ports = ports or PortAllocator()
-        ports.called = self._called
         self.named: Callable[[str], str] = lambda _: ""  # names sandboxes that are not open
         # Of any network, or endpoint on one; from any thread: it must neither block nor raise.
         self.on_change: Callable[[], None] = lambda: None
-        records, self._rules = EndpointStore(database), AccessRuleStore(database)
-        self._before_sweep = before_sweep
-        self._locks = KeyedLocks()
-        self._cluster = cluster or NoCluster()
-        self._leases = leases or DhcpLeases(database, NoWire(), now=time.monotonic, random=random)
         self.also_occupied: list[Callable[[], Iterable[IPNetwork]]] = []
-        registry = NetworkRegistry(
-            database,
-            addresses,
-            drivers,
-            engine=engine,
-            pools=settings.pools,
+        self._before_sweep, self._cluster = before_sweep, cluster or NoCluster()
+        self._rules = AccessRuleStore(database)
+        self._leases = leases or DhcpLeases(database, NoWire(), now=time.monotonic, random=random)
+        around = Surroundings(
+            drivers=drivers, pools=settings.pools, ports=ports or PortAllocator(),
             occupied=lambda: [*occupied(), *(n for more in self.also_occupied for n in more())],
+            names=names or NullNamePublisher(), segments=segments or NoArpProber(),
+            leases=self._leases, cluster=self._cluster, overlay=overlay_addresses or NoOverlay(),
+            random=random, title=self._called, changed=self._changed,
+        )  # fmt: skip
+        desired_state = DesiredState(firewall, settings, engine)
+        self._parts = build_context(
+            database, converger, desired_state, self._rules, around, engine=engine
         )
-        registry.on_change = self._changed
-        self._parts = NetworkContext(
-            database=database,
-            registry=registry,
-            addresses=addresses,
-            records=records,
-            ports=ports,
-            desired_state=DesiredState(firewall, settings, engine),
-            policies=PolicyResolver(
-                records, self._rules, registry.remote_state.records, registry.remote_state.complete
-            ),
-            converger=converger,
-            names=NotifyingPublisher(names or NullNamePublisher(), self._changed),
-            acquirer=AddressAcquirer(
-                database=database,
-                addresses=addresses,
-                records=records,
-                segments=segments or NoArpProber(),
-                leases=self._leases,
-                requested=RequestedAddresses(
-                    database=database,
-                    addresses=addresses,
-                    records=records,
-                    overlay=overlay_addresses or NoOverlay(),
-                    remote=registry.remote_state.of,
-                ),
-                cluster=self._cluster,
-            ),
-            retries=RetryQueue(),
-            random=random,
-        )
-        self._lifecycle = NetworkLifecycle(
-            self._parts, self._cluster, self._locks, settings, now_ns
-        )
-        self._sandboxes = SandboxController(self._parts)
-        self._reconfiguration = Reconfiguration(self._parts, self._sandboxes, self._locks)
-        # No layer between callers and what is about one sandbox.
-        s = self._sandboxes
+        self._compose(drivers, settings, now_ns)
+
+    def _compose(
+        self, drivers: Mapping[str, Driver], settings: NetworkConfig, now_ns: Callable[[], int]
+    ) -> None:
+        """Construct the use cases: what is about one sandbox, one rule or one address is called
+        without a layer in between."""
+        p, locks = self._parts, KeyedLocks()
+        self._lifecycle = NetworkLifecycle(p, self._cluster, locks, settings, now_ns)
+        s = self._sandboxes = SandboxController(p)
+        self._leases.on_lost = s.evict
+        self._reconfiguration = Reconfiguration(p, s, locks)
         self.prepare, self.open = s.prepare, s.open
         self.close, self.renew = s.close, s.renewing.renew
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
-        endpoints = EndpointCheck(self._parts, s)
+        endpoints = EndpointCheck(p, s)
         self.resources, self.deviations = endpoints.resources, endpoints.deviations
-        engines = OtherEngines(self._parts, s)
+        engines = OtherEngines(p, s)
         self.hand_over, self.publish = engines.hand_over, engines.publish
         self.identify = engines.identify
-        self._leases.on_lost = self._sandboxes.evict
-        p = self._parts
         self._reservations = Reservations(p, self._cluster, p.acquirer.requested)
         self.reserve, self.unreserve = self._reservations.reserve, self._reservations.unreserve
         self.lease = self._reservations.lease
-        scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, self._sandboxes.locks)
-        self.links = LinkDrift(converger, scopes)
-        self.overlay_networks = OverlayNetworks(self._parts, drivers, s.evict)
-        self.overlay_members = OverlayMembers(
-            self._parts, self._locks, self._sandboxes.policy_sync
-        )
-        self.global_networks = GlobalNetworks(
-            self._parts, self._lifecycle, self._sandboxes, self._locks
-        )
+        rules = AccessRules(self._rules, s.policy_sync, p.random, self.repair)
+        self.access, self.rule_origins = self._rules.stored, rules.origins
+        self.add_access_rule, self.remove_access_rule = rules.add, rules.remove
+        scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, s.locks)
+        self.links = LinkDrift(p.converger, scopes)
+        self.overlay_networks = OverlayNetworks(p, drivers, s.evict)
+        self.overlay_members = OverlayMembers(p, locks, s.policy_sync)
+        self.global_networks = GlobalNetworks(p, self._lifecycle, s, locks)
 
     def _changed(self) -> None:
         self.on_change()
@@ -274,7 +233,7 @@ class Controller:
         self._reservations.forget(sandbox_id)
         self._rules.forget(sandbox_id)
 
-    # access rules
+    # policy
 
     def policy(self, id: str) -> TrafficPolicy | None:
         return self._parts.registry.get(id).policy
@@ -283,40 +242,10 @@ class Controller:
         entry = self._parts.registry.get(id)
         return entry.driver.overlay(entry.config) if isinstance(entry.driver, Overlay) else None
 
-    def access(self) -> list[AccessRule]:
-        return self._rules.stored()
-
-    def add_access_rule(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
-        made = self._rules.add(validate(rule), id=f"{self._parts.random(48):012x}", first=first)
-        try:
-            self._sandboxes.policy_sync.sync_sandbox(made.target)
-        except BaseException:
-            self._rules.delete(made.id)
-            raise
-        return made
-
-    def remove_access_rule(self, ref: str) -> AccessRule:
-        row = self._rules.find(ref)
-        rule = row.rule
-        self._rules.delete(rule.id)
-        try:
-            self._sandboxes.policy_sync.sync_sandbox(rule.target)
-        except BaseException:
-            self._rules.restore(row)
-            raise
-        if rule.verdict == UNREADABLE:  # what it stood for is known by what is left alone
-            threads.attempt("removing what an access rule stood for", self.repair)
-        return rule
-
     def set_linked_ports(
         self, sandbox_id: str, network_id: str, opens: Sequence[LinkedPorts]
     ) -> None:
         self._sandboxes.policy_sync.set_linked_ports(sandbox_id, network_id, tuple(opens))
-
-    def rule_origins(self) -> dict[str, str]:
-        return self._sandboxes.policy_sync.rule_origins(
-            {r.target for r in self._rules.of_sandbox()}
-        )
 
     # against other tools
 

@@ -15,7 +15,6 @@ LINES = 40
 # Those that are longer; what is split goes from here, and nothing comes.
 FUNCTIONS = {
     "netkit/cli/mounts.py::_apply",
-    "netkit/network/controller.py::__init__",
     "runtime/daemon/bootstrap_containers.py::build_container_services",
     "runtime/oci/log_reader.py::follow",
 }
