@@ -6,7 +6,6 @@ import json
 
 DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
-MINUTE, HOUR, DAY = 60, 3600, 86400
 SHORT_ID = 12
 
 
@@ -38,29 +37,10 @@ def _significant(number: float, digits: int) -> str:
     return f"{mantissa}e{exponent}" if e else text
 
 
-def duration(seconds: float) -> str:
-    """ "About an hour", "3 weeks"."""
-    whole, minutes, hours = int(seconds), int(seconds / MINUTE), int(seconds / HOUR + 0.5)
-    if whole < 1:
-        return "Less than a second"
-    if whole < MINUTE:
-        return "1 second" if whole == 1 else f"{whole} seconds"
-    if minutes < 60:
-        return "About a minute" if minutes == 1 else f"{minutes} minutes"
-    if hours < 48:
-        return "About an hour" if hours == 1 else f"{hours} hours"
-    days = hours // 24
-    if hours < 24 * 7 * 2:
-        return f"{days} days"
-    if hours < 24 * 30 * 2:
-        return f"{days // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{days // 30} months"
-    return f"{int(seconds / HOUR) // 24 // 365} years"
-
-
 def ago(then: float, now: float) -> str:
-    return f"{duration(now - then)} ago"
+    from netkit.durations import human_duration
+
+    return f"{human_duration(now - then)} ago"
 
 
 def short_id(text: str) -> str:

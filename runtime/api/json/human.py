@@ -1,37 +1,10 @@
-"""Format durations and states as `docker ps` does.  Pure."""
+"""Format states as `docker ps` does.  Pure."""
 
 from __future__ import annotations
 
+from netkit.durations import human_duration
 from netkit.timestamps import epoch_ns
 from runtime.container.model import ZERO_TIME, State
-
-
-def duration(seconds: float) -> str:
-    """Format a duration as units.HumanDuration of github.com/docker/go-units."""
-    whole = int(seconds)
-    minutes = int(seconds / 60)
-    hours = int(seconds / 3600 + 0.5)
-    if whole < 1:
-        return "Less than a second"
-    if whole == 1:
-        return "1 second"
-    if whole < 60:
-        return f"{whole} seconds"
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{int(seconds / 3600) // 24 // 365} years"
 
 
 def status(state: State, now: float) -> str:
@@ -55,7 +28,7 @@ def status(state: State, now: float) -> str:
 
 
 def _since(moment: str, now: float) -> str:
-    return duration(now - epoch_ns(moment) / 1e9)
+    return human_duration(now - epoch_ns(moment) / 1e9)
 
 
 def _health(state: State) -> str:

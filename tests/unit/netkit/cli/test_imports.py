@@ -46,6 +46,7 @@ def cli(names: str) -> frozenset[str]:
 
 TEMPLATES = ASKING | cli("gofunctions goformat gotemplate govalues human table")
 LISTING = TEMPLATES | cli("ps filters values")
+AGO = {"netkit.durations"}
 CREATING = ASKING | cli(
     "run createbody createflags human mounts netflags ports references terminal values +contextlib"
 )
@@ -61,10 +62,10 @@ COMMANDS = {
     "--help": (START, 13),
     "weave --help": (START, 13),
     "container --help": (START, 13),
-    "ps": (LISTING, 56),
+    "ps": (LISTING | AGO, 57),
     "ps --help": (LISTING | cli("examples +textwrap"), 48),
     "version": (TEMPLATES | cli("system"), 54),
-    "images": (LISTING | cli("images references"), 58),
+    "images": (LISTING | AGO | cli("images references"), 59),
     "network ls": (LISTING | cli("network netflags removing"), 59),
     "inspect web": (TEMPLATES | cli("inspect gotypes"), 55),
     "logs web": (TEMPLATES | cli("look moments pump terminal values +contextlib"), 59),

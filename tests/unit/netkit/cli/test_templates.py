@@ -139,16 +139,6 @@ def test_colours_do_not_move_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "Less than a second"), (1, "1 second"), (59.9, "59 seconds"), (60, "About a minute"),
-     (3599, "59 minutes"), (3600, "About an hour"), (5400, "2 hours"), (172800, "2 days"),
-     (86400 * 14, "2 weeks"), (86400 * 60, "2 months"), (86400 * 730, "2 years")],
-)  # fmt: skip
-def test_durations_in_words(seconds: float, text: str) -> None:
-    assert human.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
     ("amount", "text"),
     [(0, "0B"), (999, "999B"), (1000, "1kB"), (1_984_321, "1.98MB"), (123_456_789_012, "123GB")],
 )
