@@ -7,7 +7,6 @@ targets, hard links by the name that came first.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -17,6 +16,7 @@ from netkit.errors import Conflict
 from runtime import limits
 from runtime.build.errors import BuildFailed
 from runtime.cancellation import Check, unchecked
+from runtime.filetree.extents import extents
 from runtime.filetree.walk import Path, walk
 
 _BLOCK = 1 << 18
@@ -89,23 +89,14 @@ def _entry(folder: int, entry: str, name: str, st: os.stat_result, check: Check)
 
 
 def _content(fd: int, size: int, digest: hashlib._Hash, check: Check) -> None:
-    """Read all that is no hole, each part after its extent: a hole may stand for terabytes."""
-    at = 0
-    while at < size:
-        try:
-            at = os.lseek(fd, at, os.SEEK_DATA)
-            end = os.lseek(fd, at, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # there is no more
-            raise
-        digest.update(extent(at, end))
+    """Read all that is no hole, each part after its extent."""
+    for start, end in extents(fd, size):
+        digest.update(extent(start, end))
+        at = start
         while at < end and (block := os.pread(fd, min(_BLOCK, end - at), at)):
             check()
             digest.update(block)
             at += len(block)
-        if at < end:
-            return  # it became shorter
 
 
 def _head(name: str, st: os.stat_result, link: str) -> bytes:

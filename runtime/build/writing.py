@@ -18,6 +18,7 @@ from runtime.build.errors import BuildFailed, failed
 from runtime.build.owners import Owner
 from runtime.build.whiteouts import hide, is_whiteout
 from runtime.cancellation import Check, unchecked
+from runtime.filetree.extents import extents
 from runtime.filetree.remove import remove_entry
 from runtime.filetree.scoped_root import Root
 from runtime.filetree.walk import Entry, Path, walk
@@ -202,23 +203,15 @@ def _keep_capability(source: int, target: int) -> None:
 
 def _pour(source: int, target: int, st: os.stat_result, check: Check) -> None:
     """Copy the content; holes stay holes."""
-    size, at = st.st_size, 0
-    while at < size:
-        try:
-            at = os.lseek(source, at, os.SEEK_DATA)
-            end = os.lseek(source, at, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break  # there is no more
-            raise
+    at = 0
+    for start, end in extents(source, st.st_size):
+        at = start
         os.lseek(target, at, os.SEEK_SET)
         while at < end and (done := os.sendfile(target, source, at, min(_PIECE, end - at))):
             check()
             at += done
-        if at < end:
-            break  # it became shorter
-    if at != size:
-        os.ftruncate(target, size)
+    if at != st.st_size:
+        os.ftruncate(target, st.st_size)
 
 
 def _ids(st: os.stat_result, owner: Owner | None) -> Owner:

@@ -12,6 +12,7 @@ import stat
 
 from netkit.gone import gone
 from runtime import limits
+from runtime.filetree.extents import extents
 from runtime.filetree.scoped_root import HOST_ERRORS, Root
 from runtime.filetree.walk import Entry, Path, walk
 
@@ -175,18 +176,9 @@ def copy_data(source: int, target: int, size: int, *, sparse: bool) -> None:
         _send(source, target, 0, size)
         os.ftruncate(target, size)
         return
-    at = 0
-    while at < size:
-        try:
-            begin = os.lseek(source, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break  # nothing but a hole is left
-            raise
-        end = min(os.lseek(source, begin, os.SEEK_HOLE), size)
-        os.lseek(target, begin, os.SEEK_SET)
-        _send(source, target, begin, end)
-        at = end
+    for start, end in extents(source, size):
+        os.lseek(target, start, os.SEEK_SET)
+        _send(source, target, start, end)
     os.ftruncate(target, size)
 
 
