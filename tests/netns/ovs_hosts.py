@@ -14,19 +14,17 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netkit.driver import PortMapping
 from netkit.kernel import netns
 from netkit.kernel.host import Host as Kernel
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.watch import OvsWatch
 from netkit.lab.openvswitch import OpenVSwitch
 from netkit.network.controller import Controller
-from netkit.portallocator import ANY, PortAllocator
 from netkit.reconcile.converge import ownership
 from netkit.reconcile.queue import ReconcileQueue
 from netkit.reconcile.resync import ResyncLoop
@@ -38,21 +36,9 @@ from plugins.host import Host as HostDriver
 from plugins.none import Null
 from plugins.ovs import Ovs
 from runtime.daemon.ovs_resync import OvsRepairs
+from tests.netns.home_ports import HomePorts
 
 ETH_P_ALL = 3
-
-
-class HomePorts(PortAllocator):
-    """Binds in the host's namespace, where its daemon would live."""
-
-    home = ""
-
-    def reserve(
-        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY,
-        **options: bool,
-    ) -> tuple[PortMapping, ...]:
-        with netns.inside(self.home):
-            return super().reserve(holder, wants, target, binding, **options)
 
 
 @dataclass
@@ -166,8 +152,7 @@ def _host(name: str, n: int, wire: str, folder: Path, programs: str) -> OvsHost:
     database = Ovsdb(vswitch.remote)
     kernel = Kernel(home, namespaces=f"/run/{name}", variant="nft", ovs=database)
     worker = ReconcileQueue(kernel, ownership("0", f"/run/{name}"))
-    ports = HomePorts()
-    ports.home = home
+    ports = HomePorts(home)
     drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")}
     net = Controller(Database(folder / name), worker, drivers, Iptables(), engine="0", ports=ports)
     net.start()

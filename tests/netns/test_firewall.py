@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from netkit.driver import PortMapping
 from netkit.kernel import netns
 from netkit.network.config import NetworkConfig
 from netkit.network.controller import Controller
-from netkit.portallocator import ANY, PortAllocator
 from netkit.reconcile.converge import ownership
 from netkit.reconcile.queue import ReconcileQueue
 from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox
@@ -33,6 +31,7 @@ from plugins.firewall.nftables import Nftables
 from plugins.host import Host as HostDriver
 from plugins.none import Null
 from tests.netns.conftest import Lab
+from tests.netns.home_ports import HomePorts
 
 pytestmark = pytest.mark.root
 FAR, LAN = "198.51.100.9", "198.51.100.1"
@@ -42,19 +41,6 @@ TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
 SHORT = 0.4  # seconds after which a packet is taken for dropped
 LONGER = 0.8  # the same, where many ask at once
 Ask = tuple[str, str, int]  # who, address, port
-
-
-class LabPorts(PortAllocator):
-    """Binds in the lab's namespace, where its daemon would live."""
-
-    home = ""
-
-    def reserve(
-        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY,
-        **options: bool,
-    ) -> tuple[PortMapping, ...]:
-        with netns.inside(self.home):
-            return super().reserve(holder, wants, target, binding, **options)
 
 
 @dataclass
@@ -161,8 +147,7 @@ def town(request: pytest.FixtureRequest, lab: Lab, far: str, tmp_path: Path) -> 
         table = ("table", "100") if cidr.startswith("127") else ()
         lab.run("ip", "route", "add", cidr, "via", LAN, *table, at=far)
     variant = "legacy" if request.param == "legacy" else "nft"
-    host, database, ports = lab.host(variant), Database(tmp_path / "db"), LabPorts()
-    ports.home = lab.home
+    host, database, ports = lab.host(variant), Database(tmp_path / "db"), HomePorts(lab.home)
     with ReconcileQueue(host, ownership("0", lab.folder)) as worker:
         drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null()}
         firewall = Nftables() if "native" in request.param else Iptables()

@@ -17,12 +17,11 @@ from types import MappingProxyType
 
 from netkit.diagnose.explain.facts import Facts
 from netkit.diagnose.explain.live import look
-from netkit.driver import Firewall, PortMapping, ifname
+from netkit.driver import Firewall, ifname
 from netkit.kernel import netns
 from netkit.network.access import AccessRule
 from netkit.network.config import NetworkConfig
 from netkit.network.controller import Controller
-from netkit.portallocator import ANY, PortAllocator
 from netkit.reconcile.converge import Kernel, ownership
 from netkit.reconcile.queue import ReconcileQueue
 from netkit.spec import (
@@ -43,33 +42,13 @@ from plugins.lan import Lan
 from plugins.none import Null
 from runtime.network.known_networks import known_networks
 from tests.netns.conftest import Lab
+from tests.netns.home_ports import HomePorts
 from tests.reach.model import Box, Net, World
 from tests.reach.probe import Service
 
 LAYOUTS = (Iptables.layout, Nftables.layout)
 LAN = IPv4Address("198.51.100.1")
 OPTION = "com.docker.network.bridge."
-
-
-class LabPorts(PortAllocator):
-    """Binds in the lab's namespace, where its daemon would live."""
-
-    def __init__(self, home: str) -> None:
-        super().__init__()
-        self._home = home
-
-    def reserve(
-        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY,
-        **options: bool,
-    ) -> tuple[PortMapping, ...]:
-        with netns.inside(self._home):
-            return super().reserve(holder, wants, target, binding, **options)
-
-    def restore(
-        self, holder: str, mappings: object, target: str, **options: bool
-    ) -> list[str]:
-        with netns.inside(self._home):
-            return super().restore(holder, mappings, target, **options)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -79,7 +58,7 @@ class Town:
     firewall: Firewall
     kernel: Kernel
     database: Database
-    ports: LabPorts
+    ports: HomePorts
     worker: ReconcileQueue
     random: Callable[[int], int]  # makes ids
     bridged: Mapping[str, NetworkSpec]  # networks on br0, which has lan0
@@ -110,7 +89,7 @@ class Town:
         self.net.restore({sandbox(self, n).id: sandbox(self, n) for n in live})
 
     def restart(self) -> None:
-        self.ports = LabPorts(self.lab.home)
+        self.ports = HomePorts(self.lab.home)
         self.start(live=tuple(self.world.boxes))
 
     def build(self) -> None:
@@ -257,7 +236,7 @@ def town(
                 knob.write_text("1" if filtered else "0")
         _lan(lab, world, far, bridged)
         with ReconcileQueue(kernel, ownership("0", lab.folder)) as worker:
-            t = Town(lab, world, firewall, kernel, database, LabPorts(lab.home), worker, random,
+            t = Town(lab, world, firewall, kernel, database, HomePorts(lab.home), worker, random,
                      bridged)  # fmt: skip
             t.start()
             try:

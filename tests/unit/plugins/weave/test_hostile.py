@@ -246,6 +246,24 @@ def answers_to(network: Network, peer: Peer, source: Address, datagram: bytes) -
     return [d for _, to, d in network.wire[before:] if to == source]
 
 
+def flood(network: Network, peer: Peer, stranger: Stranger) -> None:
+    """More first messages than a peer answers without cookies, each from a port of its own."""
+    for number in range(60):
+        source = Address("198.51.100.1", number + 1)
+        network.inject(source, peer.address, stranger.first().encode())
+
+
+def cookie_for(network: Network, peer: Peer, stranger: Stranger) -> tuple[Cookie, bytes]:
+    """The answer to a first message at STRANGER, and the cookie in it."""
+    first = stranger.first()
+    (reply,) = answers_to(network, peer, STRANGER, first.encode())
+    answer = parse(reply)
+    assert isinstance(answer, Cookie)
+    cookie = stranger.admission.read_cookie(answer, first.mac1)
+    assert cookie
+    return answer, cookie
+
+
 @pytest.mark.parametrize("password", ["", "secret"])
 def test_nobody_gets_more_bytes_than_he_sent(password: str) -> None:
     network = Network()
@@ -314,22 +332,15 @@ def test_a_cookie_is_good_for_the_address_it_was_sent_to_alone() -> None:
     network = Network()
     one = network.peer(1, password="")
     stranger = Stranger(network)
-    for number in range(60):
-        network.inject(Address("198.51.100.1", number + 1), one.address, stranger.first().encode())
-    first = stranger.first()
-    (reply,) = answers_to(network, one, STRANGER, first.encode())
-    told = parse(reply)
-    assert isinstance(told, Cookie)
-    cookie = stranger.admission.read_cookie(told, first.mac1)
-    assert cookie
-    assert stranger.admission.read_cookie(told, bytes(16)) is None
+    flood(network, one, stranger)
+    reply, cookie = cookie_for(network, one, stranger)
+    assert stranger.admission.read_cookie(reply, bytes(16)) is None
     shown = stranger.first(cookie=cookie).encode()
     for other in (Address(STRANGER.host, 1), Address("203.0.113.8", STRANGER.port)):
         assert answers_to(network, one, other, shown)[0][0] == Kind.COOKIE
     assert answers_to(network, one, STRANGER, shown)[0][0] == Kind.SECOND
     network.run(2 * admission.SECRET_FOR + 1)
-    for number in range(60):
-        network.inject(Address("198.51.100.1", number + 1), one.address, stranger.first().encode())
+    flood(network, one, stranger)
     shown = stranger.first(cookie=cookie).encode()
     assert answers_to(network, one, STRANGER, shown)[0][0] == Kind.COOKIE
 
@@ -338,8 +349,7 @@ def test_a_cookie_makes_a_message_be_sent_once_more_and_no_oftener() -> None:
     network = Network()
     one, two = network.peer(1, password=""), network.peer(2, password="")
     stranger = Stranger(network)
-    for number in range(60):
-        network.inject(Address("198.51.100.1", number + 1), one.address, stranger.first().encode())
+    flood(network, one, stranger)
     network.spoil = lambda *_: []
     network.connect(two, one)
     first = network.wire[-1][2]
@@ -391,13 +401,8 @@ def test_who_shows_cookies_still_gets_no_more_than_his_share() -> None:
     network = Network()
     one = network.peer(1, password="")
     stranger = Stranger(network)
-    for number in range(60):
-        network.inject(Address("198.51.100.1", number + 1), one.address, stranger.first().encode())
-    first = stranger.first()
-    (reply,) = answers_to(network, one, STRANGER, first.encode())
-    told = parse(reply)
-    assert isinstance(told, Cookie)
-    cookie = stranger.admission.read_cookie(told, first.mac1) or b""
+    flood(network, one, stranger)
+    _, cookie = cookie_for(network, one, stranger)
     network.crypto.exchanges = 0
     got = [
         answers_to(network, one, STRANGER, stranger.first(cookie=cookie).encode())
