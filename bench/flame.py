@@ -33,6 +33,8 @@ WIDTH, HEIGHT, LETTER = 1600, 17, 7  # of the picture, a box and a letter, in pi
 THINNEST = 0.3  # pixels; thinner boxes are left out
 RATE = 500  # samples a second
 SCALE = replace(QUICK, repeats=60)
+# Address, name (in C++ with blanks and brackets), offset, and file, which may be deleted or none.
+FUNCTION = re.compile(r"\s+[0-9a-f]+ (.+?)(?:\+0x[0-9a-f]+)? \([^()]*(?: \(deleted\))?\)\s*")
 
 
 @dataclass(slots=True)
@@ -64,9 +66,7 @@ def collapse(script: str) -> list[str]:
     found: Counter[str] = Counter()
     for block in script.split("\n\n"):
         head, *lines = block.strip("\n").split("\n")
-        names = [
-            m[1] for line in lines if (m := re.match(r"\s+[0-9a-f]+ (.+?)(?:\+0x\S+)? \(", line))
-        ]
+        names = [m[1] for line in lines if (m := FUNCTION.fullmatch(line))]
         if names:
             found[";".join([head.split()[0], *reversed(names)]).replace(" ", "_")] += 1
     return [f"{stack} {count}" for stack, count in found.items()]

@@ -24,6 +24,29 @@ def test_samples_of_perf_are_folded_outermost_first() -> None:
     assert collapse(PERF) == ["netkitd;main_loop;read 2", "runc;read 1"]
 
 
+def test_names_may_have_blanks_and_files_may_be_deleted() -> None:
+    lines = [
+        "\t 7f01 std::function<void (int)>::operator()(int) const+0x1d (/lib/c.so)",
+        "\t 7f02 main.(*Shim).Run (/usr/bin/runc (deleted))",
+        "\t 7f03 [unknown] ([unknown])",
+    ]
+    assert collapse("\n".join(["a b", *lines, "", ""])) == [
+        "a;[unknown];main.(*Shim).Run;std::function<void_(int)>::operator()(int)_const 1"
+    ]
+
+
+def test_functions_that_would_not_be_seen_have_no_box() -> None:
+    root = tree(["a;b 9999", "a;c 1"])
+    titles = [group[0].text for group in ElementTree.fromstring(svg(root))]
+    assert titles == ["all: 10000 samples, 100.0%", "a: 10000 samples, 100.0%",
+                      "b: 9999 samples, 100.0%"]  # fmt: skip
+
+
+def test_without_samples_the_picture_is_empty() -> None:
+    assert len(ElementTree.fromstring(svg(tree([])))) == 0
+    assert collapse("") == []
+
+
 def test_a_picture_has_a_box_for_each_function_as_wide_as_its_share() -> None:
     root = tree(["a;b 3", "a 1", "a;<c> 4", "no number"])
     assert (root.count, root.calls["a"].count, root.calls["a"].calls["b"].count) == (8, 8, 3)
