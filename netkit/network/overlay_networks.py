@@ -1,6 +1,6 @@
 """Networks of this host that an overlay carries to other hosts, and what is on them.
 
-The rows are the truth; whoever keeps the overlay's process in agreement with them reads them here,
+The rows are the truth; what keeps the overlay's process in agreement with them reads them here,
 and is notified of changes by `Controller.on_change`.
 """
 
@@ -115,7 +115,7 @@ class OverlayNetworks:
 
 
 class NotifyingPublisher:
-    """A publisher of names, and whoever else has to know that endpoints changed."""
+    """A publisher of names that also notifies of changed endpoints."""
 
     def __init__(self, names: NamePublisher, notify: Callable[[], None]) -> None:
         self._names, self._notify = names, notify

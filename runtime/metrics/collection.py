@@ -1,4 +1,4 @@
-"""Ask all sources, one after the other; one that fails is left out, and reported as failed."""
+"""Read all sources, one after the other; one that fails is left out, and reported as failed."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ class TooSlow(NetkitError):
 
 
 class Scrapes(Generic[R]):
-    """For the event loop.  Who asks while a collection runs gets its outcome; who asks soon after
-    one gets it as well: it is `SHARE` - 1 times as long as it took that it is served again."""
+    """For the event loop.  Requests during a collection get its outcome, and so do later ones, for
+    `SHARE` - 1 times as long as it took."""
 
     def __init__(self, collect: Callable[[], R]) -> None:
         self._collect = collect

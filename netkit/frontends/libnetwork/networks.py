@@ -1,9 +1,9 @@
 """dockerd's networks as networks of netkit's.
 
 A network that dockerd makes is one of netkit's by the name `docker-` and 12 digits of dockerd's id,
-which is all that it sends.  By `-o netkit.network=NAME` it is the one with that name, whoever made
-it: so several dockerds, and netkit's own engine, have containers on one network.  What was made for
-dockerd is removed with the last of its networks that it stands for.
+which is all that it sends.  By `-o netkit.network=NAME` it is the one with that name, made by any
+client: so several dockerds, and netkit's own engine, have containers on one network.  What was made
+for dockerd is removed with the last of its networks that it stands for.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ DEVICE = "/dev/net/tun"
 TUNSETIFF, TUNSETPERSIST, TUNSETIFINDEX = 0x400454CA, 0x400454CB, 0x400454DA
 SIOCGIFINDEX = 0x8933  # linux/sockios.h
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
-FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR  # as whoever opens it afterwards has to ask for it
+FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR  # each later open has to request the same
 IFREQ = struct.Struct("16sH22x")
 
 

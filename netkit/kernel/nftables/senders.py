@@ -11,7 +11,7 @@
 
 The first is for containers of other networks on this host, which may forge any source (RFC 3704,
 2.2, strict reverse path); rp_filter need not be set.  So a peer may send from the addresses of its
-own containers, on their networks, and from nothing else; whoever is no peer may not send at all.
+own containers, on their networks, and from nothing else; other hosts may not send at all.
 All is looked up in two sets, whatever the number of peers.  The table is not marked as netkitd's,
 which would sweep it: the overlay process keeps it.
 
