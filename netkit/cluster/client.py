@@ -7,41 +7,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from netkit.cluster import transactions
 from netkit.cluster.schema import SCHEMA
 from netkit.cluster.state import Held, Member, Own, Shared
 from netkit.cluster.tls import Certificates
 from netkit.driver import Subnet
-from netkit.errors import KernelError, Unreachable
 from netkit.ipam.pools import UsedSubnet
-from netkit.kernel.ovs.idl import Connection, Copy, Write, python_ovs
+from netkit.kernel.ovs.idl import Write
+from netkit.kernel.ovs.servers import Servers
 from netkit.model import IPAddress
 from netkit.network.remote import not_in_cluster
 from netkit.spec import NetworkRecord
 
-RETRY = (100, 1000)  # ms, shortest and longest pause between attempts to connect
-PROBE = 5000  # ms of silence after which a server is asked if it is there
 
-
-class Server(Connection):
+class Server(Servers):
     """Any one of the servers of a cluster; followers do as well as the leader."""
 
     subject: ClassVar[str] = "the cluster"
-    connect: ClassVar[float] = 6.0  # an election takes one to four seconds
-    roams: ClassVar[bool] = True  # and asks the next one only for what it missed
-
-    def _open(self) -> Copy:
-        ovs = python_ovs()
-        schema = ovs.SchemaHelper(schema_json=SCHEMA)
-        schema.register_all()
-        idl = ovs.Idl(self.remote, schema, PROBE, leader_only=False)
-        idl._session.reconnect.set_backoff(*RETRY)
-        return idl
-
-    def _ready(self, idl: Copy) -> bool:
-        return bool(idl.state == idl.IDL_S_MONITORING)
+    schema: ClassVar[dict[str, Any]] = SCHEMA
 
     def _unanswered(self) -> str:
         from netkit.cluster.streams import TlsStream  # see python_ovs
@@ -58,12 +43,6 @@ class Server(Connection):
             f"the cluster did not answer within {self.connect:g} s: most of its servers may be "
             "down (netkit cluster status); what was asked for may happen when they are back"
         )
-
-    def _unreachable(self, message: str) -> KernelError:
-        return Unreachable(message, frozenset())
-
-    def _met_another(self, error: str) -> bool:
-        return "constraint violation" in error or "referential integrity violation" in error
 
 
 class Client:

@@ -39,14 +39,20 @@ def observed(session: Session, bridge: OvsBridge) -> OvsBridge:
 
 
 def arrange(session: Session, want: OvsBridge) -> None:
-    link = _local(session, want.name)
-    if want.up is not None:
-        session.netlink(HOST).run([rtnl.set_link(link.index, up=want.up)])[0].check(
-            f"set {want.name} up"
-        )
+    link = raised(session, want.name, up=want.up)
     if want.tunnel_address is not None:
         _bear(session, link, want.tunnel_address)
     session.forget_links()
+
+
+def raised(session: Session, name: str, *, up: bool | None) -> SeenLink:
+    """The interface that ovs-vswitchd makes, set up, or down, or left as it is."""
+    link = _local(session, name)
+    if up is not None:
+        changed = rtnl.set_link(link.index, up=up)
+        session.netlink(HOST).run([changed])[0].check(f"set {name} {'up' if up else 'down'}")
+        session.forget_links()
+    return link
 
 
 def clear(session: Session, name: str) -> None:
@@ -72,7 +78,7 @@ def _local(session: Session, name: str) -> SeenLink:
         if (link := session.link(HOST, name)) is not None:
             return link
         if time.monotonic() > deadline:
-            raise KernelError(f"Open vSwitch made bridge {name}, but there is no interface {name}")
+            raise KernelError(f"Open vSwitch made {name}, but there is no interface {name}")
         time.sleep(0.01)
 
 

@@ -17,11 +17,11 @@ DEFAULT = "unix:/run/openvswitch/db.sock"
 ACKNOWLEDGE = 10.0  # seconds until ovs-vswitchd must have done what was asked for
 KEPT = frozenset({"ovsbridge", "ovsport", "ovsflows"})  # flows: their ports have names here
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "Open_vSwitch": ("bridges", "next_cfg", "cur_cfg", "ovs_version"),
+    "Open_vSwitch": ("bridges", "next_cfg", "cur_cfg", "ovs_version", "external_ids"),
     "Bridge": ("name", "ports", "datapath_type", "fail_mode", "other_config", "external_ids"),
     "Port": ("name", "interfaces", "tag", "protected", "external_ids"),
     "Interface": (
-        *("name", "type", "options", "mtu_request", "bfd", "external_ids"),
+        *("name", "type", "options", "mac", "mtu_request", "bfd", "external_ids"),
         *("ofport", "error", "status", "bfd_status"),
     ),
 }
@@ -32,6 +32,12 @@ class Ovsdb(Connection):
 
     def __init__(self, remote: str = DEFAULT) -> None:
         super().__init__(remote)
+
+    @property
+    def present(self) -> bool:
+        """Whether there may be a server: its socket is there, if it has one."""
+        kind, _, where = self.remote.partition(":")
+        return kind != "unix" or os.path.exists(where)
 
     @property
     def folder(self) -> str:

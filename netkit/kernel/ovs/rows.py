@@ -13,6 +13,8 @@ from netkit.kernel.ovs.idl import Copy, Row, rows
 from netkit.model.openvswitch import Datapath, OvsBridge, OvsPort
 
 MARK = "netkit"  # key in external_ids
+IFACE_ID = "iface-id"  # key in external_ids of an interface: the logical port that it is in OVN
+INTERNAL = "internal"  # type of an interface: ovs-vswitchd makes a device of the host
 INDEX = "netkit-ifindex"  # key in external_ids of a port: its link's index when it was added
 RENEWALS = "netkit-renewals"  # key in external_ids of a bridge: how often its local port was remade
 
@@ -65,6 +67,9 @@ def port_of(row: Row, bridge: str) -> OvsPort:
         tag=row.tag[0] if row.tag else None,
         protected=row.protected,
         bfd=i.bfd.get("enable") == "true",
+        iface_id=i.external_ids.get(IFACE_ID, ""),
+        mac=i.mac[0] if i.mac else None,
+        mtu=i.mtu_request[0] if i.mtu_request and i.type == INTERNAL else None,
         owner=owner_of(row),
     )
 

@@ -6,17 +6,16 @@ where userspace tunnels end, is done by netlink once ovs-vswitchd has made it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from netkit.errors import InvalidSpec, KernelError
 from netkit.kernel.netlink import rtnl
-from netkit.kernel.ovs import local_port
+from netkit.kernel.ovs import local_port, writing
 from netkit.kernel.ovs import rows as ovsrows
-from netkit.kernel.ovs.idl import Copy, Row, Transaction, rows
-from netkit.kernel.ovs.ovsdb import Ovsdb, root
-from netkit.kernel.ovs.rows import MARK, Plugged, Tunnel
+from netkit.kernel.ovs.idl import Copy, rows
+from netkit.kernel.ovs.ovsdb import Ovsdb
+from netkit.kernel.ovs.rows import INTERNAL, Plugged, Tunnel
 from netkit.kernel.ovs.vswitchd import Vswitchd
 from netkit.kernel.session import Session
 from netkit.model import HOST, Key, Resource
@@ -32,14 +31,14 @@ class Switches:
     @property
     def present(self) -> bool:
         """Whether Open vSwitch may be there: without its socket no call waits for it."""
-        kind, _, where = self._db.remote.partition(":")
-        return kind != "unix" or os.path.exists(where)
+        return self._db.present
 
     def observe(self, session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
         bridges = sorted(k[1] for k in keys if k[0] == "ovsbridge")
         ports = {k[1] for k in keys if k[0] == "ovsport"}
 
         indexes: dict[str, int] = {}
+        internal: set[str] = set()
 
         def read(idl: Copy) -> list[OvsBridge | OvsPort]:
             seen: list[OvsBridge | OvsPort] = []
@@ -48,14 +47,15 @@ class Switches:
                     seen.append(ovsrows.bridge_of(row))
                 for port in row.ports:
                     if port.name in ports:
-                        seen.append(ovsrows.port_of(port, row.name))
+                        seen.append(plug := ovsrows.port_of(port, row.name))
+                        internal.update({plug.name} if plug.kind == INTERNAL else ())
                         if (index := ovsrows.index_of(port)) is not None:
                             indexes[port.name] = index
             return seen
 
         found = self._db.view(read)
-        if indexes:  # all links in one send, not one request for each port below
-            session.look(HOST, indexes)
+        if links := indexes.keys() | internal:  # in one send, not one request for each port below
+            session.look(HOST, links)
         return {
             r.key: local_port.observed(session, r)
             if isinstance(r, OvsBridge)
@@ -99,6 +99,8 @@ class Switches:
             for r in made:
                 if isinstance(r, OvsBridge):
                     local_port.arrange(session, r)
+                elif isinstance(r, OvsPort) and r.kind == INTERNAL:
+                    local_port.raised(session, r.name, up=r.up)
         except BaseException as error:
             self._take_back(session, ops, error)
             raise
@@ -115,7 +117,7 @@ class Switches:
         if bridge.datapath != "netdev" or session.link(HOST, bridge.name) is not None:
             return
         self._daemon.detach(bridge.name)
-        self._db.change(lambda idl, _: _count_renewal(idl, bridge.name))
+        self._db.change(lambda idl, _: writing.count_renewal(idl, bridge.name))
 
     def _change_in_turn(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
         done: list[Op] = []
@@ -140,7 +142,7 @@ class Switches:
         links = [r.name for r in made if isinstance(r, OvsPort) and not r.kind]
         indexes = _indexes(session, links)
         try:
-            self._db.change(lambda idl, txn: _write(idl, txn, ops, indexes), wait=wait)
+            self._db.change(lambda idl, txn: writing.write(idl, txn, ops, indexes), wait=wait)
         except KernelError as error:
             try:
                 self._clear(session, ops)
@@ -187,6 +189,9 @@ def _indexes(session: Session, links: Sequence[str]) -> dict[str, int]:
 
 def _with_link(session: Session, port: OvsPort, index: int | None) -> OvsPort:
     """`index`: of the link it was added with, if that is recorded."""
+    if port.kind == INTERNAL:
+        link = session.link(HOST, port.name)
+        return replace(port, attached=link is not None, up=link is not None and link.up)
     link = session.link(HOST, port.name) if index is not None else None
     return replace(port, attached=index is None or (link is not None and link.index == index))
 
@@ -223,118 +228,3 @@ def _refuse_foreign_ends(session: Session, made: Sequence[Resource]) -> None:
             f"option local: no interface of this host has address {local}, so Open vSwitch would "
             f"drop what is sent through the tunnels: use one of {', '.join(here)}, or leave it out"
         )
-
-
-# -- to rows -------------------------------------------------------------------
-
-
-class _Edit:
-    """One transaction under construction: rows by name, those it makes included."""
-
-    def __init__(self, idl: Copy, transaction: Transaction) -> None:
-        self.idl, self.transaction = idl, transaction
-        self.bridges: dict[str, Row] = {r.name: r for r in rows(idl, "Bridge")}
-        self.ports: dict[str, tuple[Row, Row]] = {
-            p.name: (p, b) for b in self.bridges.values() for p in b.ports
-        }
-        self._new: set[Row] = set()
-
-    def insert(self, table: str, name: str) -> Row:
-        row = self.transaction.insert(self.idl.tables[table])
-        row.name = name
-        self._new.add(row)
-        return row
-
-    def attach(self, bridge: Row, port: Row) -> None:
-        # A mutation (`addvalue`) keeps ports that another client adds meanwhile.  A bridge that
-        # this transaction inserts is not known to any other client yet.
-        if bridge in self._new:
-            bridge.ports = [*bridge.ports, port]
-        else:
-            bridge.addvalue("ports", port)
-        self.ports[port.name] = port, bridge
-
-
-def _write(
-    idl: Copy, transaction: Transaction, ops: Sequence[Op], indexes: Mapping[str, int]
-) -> None:
-    """Write the rows of the steps; equal values are not written again.
-
-    `indexes`: of the links that ports are added for, by name.
-    """
-    edit = _Edit(idl, transaction)
-    for op in ops:
-        match op.before, op.after:
-            case _, OvsBridge() as bridge:
-                _put_bridge(edit, bridge)
-            case _, OvsPort() as port:
-                _put_port(edit, port, indexes.get(port.name))
-            case OvsBridge(name=name), None:
-                if (row := edit.bridges.pop(name, None)) is not None:
-                    root(idl).delvalue("bridges", row)
-            case OvsPort(name=name), None:
-                row, bridge_row = edit.ports.pop(name, (None, None))
-                if row is not None and bridge_row.name in edit.bridges:
-                    bridge_row.delvalue("ports", row)
-
-
-def _count_renewal(idl: Copy, bridge: str) -> None:
-    """Some change of the bridge's row: without one a transaction does nothing."""
-    for row in rows(idl, "Bridge"):
-        if row.name == bridge:
-            count = str(ovsrows.renewals_of(row) + 1)
-            row.external_ids = {**row.external_ids, ovsrows.RENEWALS: count}
-
-
-def _put_bridge(edit: _Edit, want: OvsBridge) -> None:
-    row = edit.bridges.get(want.name)
-    if row is None:
-        row = edit.insert("Bridge", want.name)
-        local = edit.insert("Interface", want.name)
-        local.type = "internal"
-        port = edit.insert("Port", want.name)
-        port.interfaces = [local]
-        row.datapath_type = want.datapath
-        row.ports = [port]
-        edit.bridges[want.name] = row
-        edit.ports[want.name] = port, row
-        root(edit.idl).addvalue("bridges", row)
-    port, _ = edit.ports[want.name]
-    _set(row, "fail_mode", ["secure"] if want.secure else ["standalone"])
-    _set(row, "external_ids", {**_now(row, "external_ids"), MARK: want.owner or ""})
-    _set(port, "protected", want.protected)
-    if want.mac:
-        _set(row, "other_config", {**_now(row, "other_config"), "hwaddr": want.mac})
-    if want.mtu:
-        _set(port.interfaces[0], "mtu_request", [want.mtu])
-
-
-def _put_port(edit: _Edit, want: OvsPort, index: int | None) -> None:
-    if want.bridge not in edit.bridges:
-        raise KernelError(f"port {want.name}: Open vSwitch has no bridge {want.bridge}")
-    if want.name in edit.ports:
-        row, bridge = edit.ports[want.name]
-        if bridge.name != want.bridge:
-            raise KernelError(f"port {want.name} is in bridge {bridge.name}, not {want.bridge}")
-    else:
-        row = edit.insert("Port", want.name)
-        row.interfaces = [edit.insert("Interface", want.name)]
-        if index is not None:
-            row.external_ids = {ovsrows.INDEX: str(index)}
-        edit.attach(edit.bridges[want.bridge], row)
-    interface = row.interfaces[0]
-    _set(interface, "type", want.kind)
-    _set(interface, "options", dict(want.options))
-    _set(interface, "bfd", {**_now(interface, "bfd"), "enable": "true"} if want.bfd else {})
-    _set(row, "tag", [want.tag] if want.tag is not None else [])
-    _set(row, "protected", want.protected)
-    _set(row, "external_ids", {**_now(row, "external_ids"), MARK: want.owner or ""})
-
-
-def _set(row: Row, column: str, value: object) -> None:
-    if getattr(row, column, None) != value:  # a row just inserted has no value yet
-        setattr(row, column, value)
-
-
-def _now(row: Row, column: str) -> dict[str, str]:
-    return getattr(row, column, None) or {}
