@@ -23,11 +23,13 @@ from netkit.driver.network_driver import (
     HostFacts,
     MultiHost,
     Overlay,
+    OvnFacts,
     SharedSegment,
     SharedSetup,
     Traits,
     traits_of,
 )
+from netkit.driver.remotes import ovsdb_remotes
 from netkit.driver.resources import (
     address_resources,
     derive_mac,
@@ -68,6 +70,7 @@ __all__ = [
     "NoFirewall",
     "Overlay",
     "OverlayPorts",
+    "OvnFacts",
     "PortMapping",
     "RemoteEndpoint",
     "Segment",
@@ -80,5 +83,6 @@ __all__ = [
     "derive_mac",
     "ifname",
     "mac_of",
+    "ovsdb_remotes",
     "traits_of",
 ]

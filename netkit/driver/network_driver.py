@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import ClassVar, Protocol, runtime_checkable
 
 from netkit.driver.values import Endpoint, Network, OverlayPorts, Segment, TrafficPolicy
@@ -109,10 +110,20 @@ def traits_of(driver: object) -> Traits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OvnFacts:
+    """The OVN that netkitd is to make this host a chassis of; "" and None: of none."""
+
+    northbound: str = ""  # as `ovsdb_remotes` has it
+    southbound: str = ""
+    encap_ip: IPv4Address | None = None  # of this host, where tunnels of others end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """Facts of the host that a driver may depend on."""
 
     openvswitch: bool = False  # the kernel has the datapath of Open vSwitch
+    ovn: OvnFacts = OvnFacts()
 
 
 @runtime_checkable

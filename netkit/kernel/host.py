@@ -16,6 +16,9 @@ from netkit.kernel.namespaces import Namespaces
 from netkit.kernel.netlink import apply, bpf_redirect, vxlan
 from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.nftables import tables
+from netkit.kernel.ovn.chassis import ChassisRows
+from netkit.kernel.ovn.databases import Databases
+from netkit.kernel.ovn.logical import LogicalRows
 from netkit.kernel.ovs.flows import Flows
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.port_offloads import PortOffloads
@@ -40,7 +43,8 @@ class Host:
     files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
     default the one in use is.  For `chains`, `owner`, `territory` and `direct` see `rules.Rules`,
     for `standby` `iptables.Tools`, for `port_maps` `conntrack.published`.  `ovs` is the Open
-    vSwitch of this host; it is not connected to before it is needed.
+    vSwitch of this host; it is not connected to before it is needed.  `engine`: whose marks are
+    ours in databases that hosts share.
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
     is not deleted; an iptables rule that is edited in place and keeps our comment is not
@@ -60,6 +64,7 @@ class Host:
         standby: bool = False,
         direct: bool = False,
         ovs: Ovsdb | None = None,
+        engine: str = "0",
         handovers: str = "/run/netkit/handovers",
     ) -> None:
         self.home = home
@@ -72,6 +77,8 @@ class Host:
         self.vswitchd = Vswitchd(ovs.folder)
         self.switches = Switches(ovs, self.vswitchd)
         self._flows = Flows(ovs)
+        self.ovn = Databases(ovs, engine)
+        self._logical = LogicalRows(self.ovn)
         self._tables = tables.Tables(home)
         self._uplinks = Uplinks(home, Desk(Path(handovers)))
         self._registry = Registry(self._adapters(Namespaces(namespaces), ovs))
@@ -104,6 +111,8 @@ class Host:
         yield self._flows.adapter()
         yield Routes(self.vswitchd).adapter()
         yield PortOffloads(ovs, self.vswitchd).adapter()
+        yield ChassisRows(self.ovn).adapter()
+        yield self._logical.adapter()
 
     @property
     def variant(self) -> Variant:
@@ -117,6 +126,7 @@ class Host:
     def close(self) -> None:
         """Stop the helper processes; the kernel may be used again."""
         self._rules.close()
+        self.ovn.close()
 
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
@@ -132,9 +142,11 @@ class Host:
             return self._registry.owned(session, prefix, policy=policy)
 
     def switched(self, prefix: str) -> State:
-        """`owned`, of what is in Open vSwitch alone.  KernelError if it does not answer."""
+        """`owned`, of what is in Open vSwitch and OVN alone.  KernelError if the first does not
+        answer; without the second what is there is left for later."""
         with Session(self.home, self.tally) as session:
-            return self._switched(session, prefix)
+            found = self._switched(session, prefix)
+            return {**found, **self._logical.owned_if_it_answers(prefix)}
 
     def _switched(self, session: Session, prefix: str) -> State:
         if not self.switches.present:

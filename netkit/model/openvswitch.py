@@ -70,15 +70,19 @@ class OvsBridge(Resource):
 class OvsPort(Resource):
     """A port with one interface of the same name.  `kind` "" is a link of the host.
 
-    `tag` puts it into a VLAN; what is `protected` never talks to another protected port.  `bfd`
-    probes the far end of a tunnel (RFC 5880, once a second).
+    One of kind "internal" comes with an interface of the host.  `tag` puts it into a VLAN; what is
+    `protected` never talks to another protected port.  `bfd` probes the far end of a tunnel
+    (RFC 5880, once a second).
 
     Observed as not `attached` is the port of a link that was deleted since the port was added,
     even if there is another of its name: ovs-vswitchd may go on with the deleted one, although its
     database shows the new one's index.  Only a port that is removed and added again is sure.
     """
 
-    mutable: ClassVar[frozenset[str]] = frozenset({"options", "tag", "protected", "bfd"})
+    mutable: ClassVar[frozenset[str]] = frozenset(
+        {"options", "tag", "protected", "bfd", "iface_id", "mac", "mtu", "up"}
+    )
+    optional_fields: ClassVar[frozenset[str]] = frozenset({"owner", "mac", "mtu", "up"})
     carries_owner: ClassVar[bool] = True
     order: ClassVar[int] = 4
     name: str
@@ -88,6 +92,10 @@ class OvsPort(Resource):
     tag: int | None = None
     protected: bool = False
     bfd: bool = False
+    iface_id: str = ""  # the logical port of OVN that it is
+    mac: str | None = None  # of an interface of kind internal, as are `mtu` (bytes) and `up`
+    mtu: int | None = None
+    up: bool | None = None
     attached: bool = True
     link: str = field(default="", compare=False)  # the link resource that brings the interface
 

@@ -265,6 +265,10 @@ class Policies(Protocol):
         """Return the steps that would repair the firewall; none where it has no drift."""
         ...
 
+    def unenforced(self) -> list[str]:
+        """What of access rules is not in force in switches, a line each, for people."""
+        ...
+
     def repair(self) -> ResyncResult:
         """Repair the firewall.  Rules of other tools stay."""
         ...

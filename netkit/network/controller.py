@@ -23,7 +23,7 @@ from netkit.network.build_context import Surroundings, build_context
 from netkit.network.config import NetworkConfig
 from netkit.network.desired import DesiredState
 from netkit.network.deviation import LinkCheck
-from netkit.network.drift import DriftRepair, nothing, repair_networks
+from netkit.network.drift import DriftRepair, nothing, repair_networks, rules_not_in_force
 from netkit.network.driver_options import unread
 from netkit.network.endpoint_check import EndpointCheck
 from netkit.network.global_networks import GlobalNetworks
@@ -280,6 +280,15 @@ class Controller:
         )
         self.links.applied(plan)
         return ResyncResult(plan, busy or owed)
+
+    def unenforced(self) -> list[str]:
+        """What of access rules is not in force in switches, a line each, for people."""
+        if not any(self.traits(r).openvswitch for r in self.all()):
+            return []
+        repair = DriftRepair(
+            self._parts, self._sandboxes.locks, lambda r: self.traits(r).openvswitch
+        )
+        return rules_not_in_force(repair)
 
     def check_links(self, refs: Sequence[str] = ()) -> LinkCheck:
         entries = [self._parts.registry.find(ref) for ref in refs]

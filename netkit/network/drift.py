@@ -20,6 +20,8 @@ from functools import partial
 from netkit.errors import NetkitError, Unreachable
 from netkit.locks import KeyedLocks
 from netkit.model import Chain, Key, Resource, Rule, State, Stray
+from netkit.model.openvswitch import OvsFlows
+from netkit.model.ovn import LogicalAcl
 from netkit.network.context import NetworkContext
 from netkit.network.endpoint import AttachedEndpoint
 from netkit.network.endpoint_store import READY
@@ -29,6 +31,7 @@ from netkit.reconcile.converge import Change
 from netkit.reconcile.resync import ResyncResult
 from netkit.spec import EndpointRecord, NetworkRecord
 
+BRIDGE = "ovsbridge"  # first word of the keys of switches
 Chosen = Callable[[NetworkRecord], bool]  # selects networks
 
 
@@ -53,13 +56,30 @@ def repair_networks(
     swept, busy = late(repair.leftover_change), repair.had_operations
     try:
         return ResyncResult(swept + late(repair.desired_change), busy or repair.had_operations)
-    except Unreachable:
+    except Unreachable as error:
+        if BRIDGE not in error.kinds:  # a service beside the switch: that is repaired all the same
+            with suppress(NetkitError):
+                late(partial(_without, repair, error.kinds))
         raise
     except NetkitError:
         for entry in filter(repair.concerns, parts.registry.all()):
             with suppress(NetkitError):
                 late(partial(repair.network_change, entry.record.id))
         raise
+
+
+def rules_not_in_force(repair: DriftRepair) -> list[str]:
+    """Of access rules that drivers render for switches those that these do not have, for people."""
+    try:
+        plan = repair.parts.converger.converge_lazily(repair.desired_change, dry=True)
+    except NetkitError as error:
+        return [f"access rules in switches cannot be checked: {error}"]
+    rules = (op.after for op in plan if isinstance(op.after, LogicalAcl | OvsFlows))
+    return [f"not in force, netkitd tries again: {r}" for r in rules]
+
+
+def _without(repair: DriftRepair, kinds: frozenset[str]) -> Change:
+    return repair.desired_change().without(kinds)
 
 
 @dataclass(slots=True)

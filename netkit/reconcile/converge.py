@@ -61,6 +61,14 @@ class Change:
             return None
         return Change(self.desired, left, {k: r for k, r in self.known.items() if k in left})
 
+    def without(self, kinds: Collection[str]) -> Change:
+        """The change of everything else: what of these kinds is desired or not is left as it is."""
+        return Change(
+            {k: r for k, r in self.desired.items() if k[0] not in kinds},
+            frozenset(k for k in self.scope if k[0] not in kinds),
+            {k: r for k, r in self.known.items() if k[0] not in kinds},
+        )
+
 
 class Converger(Protocol):
     """Apply changes on one host.  Thread-safe: changes from several threads may be grouped."""

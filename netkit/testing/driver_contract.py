@@ -18,7 +18,7 @@ import pytest
 from netkit.driver import Driver, Exclusive, Network, SharedSegment, TrafficPolicy
 from netkit.errors import Conflict, InvalidSpec, KernelError, NotSupported
 from netkit.model import HOST, Key, Link, Netns, Resource, State, differences, state
-from netkit.model.openvswitch import OvsBridge
+from netkit.model.openvswitch import OvsBridge, OvsPort
 from netkit.reconcile.converge import ownership
 from netkit.reconcile.plan import Op, diff
 from netkit.testing.driver_fixtures import before, driver, given, net, open_vswitch, whole, world
@@ -168,8 +168,17 @@ def test_two_networks_have_nothing_in_common_or_the_second_is_refused(
 # -- on a host ------------------------------------------------------------------
 
 
+def _links_of_switches(whole: State) -> set[Key]:
+    """What Open vSwitch makes as interfaces of the host: those of bridges, and internal ports."""
+    return {
+        ("link", HOST, r.name)
+        for r in whole.values()
+        if isinstance(r, OvsBridge) or (isinstance(r, OvsPort) and r.kind == "internal")
+    }
+
+
 def test_what_is_needed_is_made_or_there(world: World, before: State, whole: State) -> None:
-    switches = {("link", HOST, r.name) for r in whole.values() if isinstance(r, OvsBridge)}
+    switches = _links_of_switches(whole)
     needed = {k for r in whole.values() for k in r.needs if k[0] in {"link", "addr", "netns"}}
     missing = needed - set(whole) - switches
     assert missing == set(world.kernel.observe(missing)), "what nothing makes is needed"
@@ -283,7 +292,7 @@ def test_the_policy_is_about_a_link_that_is_there(
         pytest.skip("no business of the firewall's")
     world.converge(whole)
     there = world.kernel.observe([("link", HOST, policy.link)])
-    assert there or ("ovsbridge", policy.link) in whole
+    assert there or ("link", HOST, policy.link) in _links_of_switches(whole)
 
 
 @pytest.mark.parametrize("world", [pytest.param("real", marks=pytest.mark.root)], indirect=True)

@@ -44,6 +44,7 @@ from netkit.model.openvswitch import (
     SegmentedPort,
     TunnelRoute,
 )
+from netkit.model.ovn import Chassis, Northbound
 from netkit.model.vxlan import VxlanFdb
 from netkit.reconcile.converge import Change, converge, fill_unobservable, ownership
 from netkit.reconcile.plan import Op, Plan, diff
@@ -134,6 +135,8 @@ class FakeKernel:
             if op.before is None and isinstance(op.after, Link) and op.after.peer:
                 self.peers[key] = op.after.peer
             self.things[key] = self._seen(op.after)
+            if isinstance(op.after, Chassis):
+                switches.integrate(self.things)
         self.log.append(str(op))
 
     def _seen(self, r: Resource) -> Resource:
@@ -177,7 +180,7 @@ class FakeKernel:
     def _remove(self, r: Resource) -> None:
         match r:
             case Sysctl() | Offload() | PortOffload() | SegmentedPort() | TunnelRoute() | (
-                ConnectedRoute()
+                ConnectedRoute() | Chassis() | Northbound()
             ):
                 return
             case OvsBridge() | OvsPort():

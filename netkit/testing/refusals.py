@@ -124,7 +124,9 @@ class Refusals:
                 raise KernelError(f"no set {key[2]}", errno=errno.ENOENT)
 
     def _exists(self, ns: str, dev: str) -> bool:
-        if ns == HOST and ("ovsbridge", dev) in self.things:
+        port = self.things.get(("ovsport", dev))
+        internal = isinstance(port, OvsPort) and port.kind == "internal"
+        if ns == HOST and (internal or ("ovsbridge", dev) in self.things):
             return True
         return ("link", ns, dev) in self.things or any(
             (p.ns, p.name) == (ns, dev) for p in self.peers.values()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from netkit.errors import KernelError
 from netkit.model import HOST, Key, Resource
 from netkit.model.openvswitch import OvsBridge, OvsFlows, OvsPort
+from netkit.model.ovn import INTEGRATION
 
 Things = MutableMapping[Key, Resource]
 
@@ -34,6 +35,8 @@ def remove(
     things: Things, r: OvsBridge | OvsPort, forget: Callable[[Callable[[Resource], bool]], None]
 ) -> None:
     """A bridge goes with all that is in it and on it; flows of a port stay, and lead nowhere."""
+    if isinstance(r, OvsPort) and r.kind == "internal":
+        forget(lambda x: (getattr(x, "ns", None), getattr(x, "dev", None)) == (HOST, r.name))
     if isinstance(r, OvsBridge):
         forget(lambda x: getattr(x, "bridge", None) == r.name)
         forget(lambda x: (getattr(x, "ns", None), getattr(x, "dev", None)) == (HOST, r.name))
@@ -41,6 +44,12 @@ def remove(
     for key, x in things.items():
         if isinstance(x, OvsFlows):
             things[key] = replace(x, ports=x.ports - {r.name})
+
+
+def integrate(things: Things) -> None:
+    """On a chassis of OVN there is ovn-controller's bridge."""
+    bridge = OvsBridge(name=INTEGRATION, datapath="netdev", up=False)
+    things.setdefault(bridge.key, bridge)
 
 
 def detach(things: Things, link: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from netkit.driver import derive_mac
+from netkit.driver import ANYWHERE, derive_mac
 from netkit.model import HOST, Addr, Link, Neigh, Peer, Resource, Route, Rule, Sysctl
 from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, TunnelRoute
 
@@ -61,10 +61,22 @@ def setup(owner: str) -> Iterator[Resource]:
     yield zone
     passed = _rule("raw", "PREROUTING", "-i", NEAR, "-j", "ACCEPT", owner=owner, rank=-10)
     yield replace(passed, depends_on=(zone.key,))
-    yield _rule("raw", "PREROUTING", "-i", f"{VETH}+", "-j", "DROP", owner=owner, rank=-9)
+    yield unseen(owner)
     # After the administrator's own chain, before those about containers, which cost each packet.
     for side in (("-i", NEAR, "-s", str(far)), ("-o", NEAR, "-d", str(far))):
         yield _rule("filter", "FORWARD", *side, "-j", "ACCEPT", owner=owner, rank=-2)
+
+
+def unseen(owner: str) -> Rule:
+    """Keep the host from the packets of containers, which Open vSwitch reads beside it."""
+    return _rule("raw", "PREROUTING", "-i", f"{VETH}+", "-j", "DROP", owner=owner, rank=-9)
+
+
+def of_any_peer(end: IPv4Address, tunnel: str, owner: str) -> Iterator[Resource]:
+    """Tunnels to and from peers that others know, who come and go: ovn-controller makes a port for
+    each, and Open vSwitch drops what is of no port.  `end` is the address of the host for them."""
+    yield TunnelRoute(dst=ANYWHERE, bridge=BRIDGE, gateway=HERE.ip, owner=owner)
+    yield from _translated(("-d", str(IPv4Network(end)), *MATCH[tunnel]), owner, 0)
 
 
 def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) -> Iterator[Resource]:
@@ -72,11 +84,7 @@ def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) ->
     for peer in peers:
         source = str(IPv4Network(peer))
         yield TunnelRoute(dst=IPv4Network(peer), bridge=BRIDGE, gateway=HERE.ip, owner=owner)
-        args = ("-s", source, *MATCH[tunnel], "-m", "addrtype", "--dst-type", "LOCAL")
-        target = ("-j", "DNAT", "--to-destination", str(THERE.ip))
-        into = _rule("nat", "PREROUTING", *args, *target, owner=owner, rank=rank)
-        yield into
-        yield _zone(*args, owner=owner, rank=rank, after=into)
+        yield from _translated(("-s", source, *MATCH[tunnel]), owner, rank)
 
 
 def ignore_packets(link: Link) -> Iterator[Sysctl]:
@@ -88,6 +96,15 @@ def ignore_packets(link: Link) -> Iterator[Sysctl]:
     for name in (f"ipv4/conf/{link.name}/arp_ignore=8", f"ipv6/conf/{link.name}/disable_ipv6=1"):
         setting, _, value = name.partition("=")
         yield Sysctl(name=f"net/{setting}", value=value, owner=link.owner, depends_on=(link.key,))
+
+
+def _translated(which: tuple[str, ...], owner: str, rank: int) -> Iterator[Rule]:
+    """Translate tunnels to the host to where Open vSwitch ends them."""
+    args = (*which, "-m", "addrtype", "--dst-type", "LOCAL")
+    target = ("-j", "DNAT", "--to-destination", str(THERE.ip))
+    into = _rule("nat", "PREROUTING", *args, *target, owner=owner, rank=rank)
+    yield into
+    yield _zone(*args, owner=owner, rank=rank, after=into)
 
 
 def _zone(*args: str, owner: str, after: Rule, rank: int = 0) -> Rule:

@@ -105,7 +105,7 @@ def build_network_services(
     client = Client(engine_id, config.certificates)
     addresses = AllocatedAddresses(Service(Folders(paths.root / "weave", paths.run / "weave")))
     networks = Controller(
-        database, worker, load_drivers(), firewall_backend.firewall,
+        database, worker, load_drivers(ovn=config.ovn), firewall_backend.firewall,
         engine=engine_id,
         settings=network_config(config),
         before_sweep=lambda: firewall_backend.remove_other_backends(f"netkit:{engine_id}:"),
@@ -114,6 +114,7 @@ def build_network_services(
         overlay_addresses=addresses,
     )  # fmt: skip
     switches = OvsWatch(ovs, host.vswitchd)
+    host.ovn.changed = switches.hint
     return NetworkServices(
         engine_id=engine_id,
         firewall=firewall_backend,
@@ -142,6 +143,7 @@ def _host(paths: Paths, engine_id: str, firewall_backend: FirewallBackend, ovs: 
         standby=True,
         direct=firewall_backend.direct,
         ovs=ovs,
+        engine=engine_id,
         handovers=str(paths.run / "handovers"),
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from netkit.cluster.remotes import parse as parse_remotes
 from netkit.cluster.tls import Certificates
+from netkit.driver import OvnFacts
 
 DOCKER_PLUGINS = Path("/run/docker/plugins")
 
@@ -48,6 +50,9 @@ class DaemonConfig:
     userland_proxy: bool = False
     firewall_backend: str = "auto"
     ovs_db: str = "unix:/run/openvswitch/db.sock"
+    ovn_nb: str = ""
+    ovn_sb: str = ""
+    ovn_encap_ip: str = ""
     cluster: str = ""
     cluster_advertise: str = ""
     cluster_tls_ca: Path | None = None
@@ -98,6 +103,15 @@ class DaemonConfig:
         """External servers of --cluster, in the syntax of Open vSwitch; "" for none."""
         tls = self.certificates is not None
         return parse_remotes(self.cluster, tls=tls) if self.cluster else ""
+
+    @property
+    def ovn(self) -> OvnFacts:
+        """The OVN that this host is to be a chassis of."""
+        return OvnFacts(
+            northbound=self.ovn_nb,
+            southbound=self.ovn_sb,
+            encap_ip=IPv4Address(self.ovn_encap_ip) if self.ovn_encap_ip else None,
+        )
 
     @property
     def certificates(self) -> Certificates | None:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_interface, ip_n
 
 from netkit.cluster.remotes import parse as parse_remotes
 from netkit.cluster.tls import FLAGS as CLUSTER_TLS
+from netkit.driver import ovsdb_remotes
 from netkit.errors import InvalidSpec
 from runtime.container.config import HostConfig, LogConfig, Ulimit
 from runtime.container.log_options import check_log
@@ -21,8 +22,8 @@ LOG_DRIVERS = ("json-file", "local", "none")
 def checked(c: DaemonConfig) -> DaemonConfig:
     """Return `c`; InvalidSpec names the invalid flag, the reason and the remedy."""
     checks = (
-        _labels, _addresses, _bridge, _kernel, _cluster, _tls, _metrics, _logging, _registries,
-        _defaults,
+        _labels, _addresses, _bridge, _kernel, _ovn, _cluster, _tls, _metrics, _logging,
+        _registries, _defaults,
     )  # fmt: skip
     for check in checks:
         check(c)
@@ -78,6 +79,23 @@ def _kernel(c: DaemonConfig) -> None:
         )
     if not c.ovs_db.startswith("unix:/"):
         raise InvalidSpec(f"--ovs-db {c.ovs_db}: use unix:/PATH, the socket of this host's own")
+
+
+def _ovn(c: DaemonConfig) -> None:
+    for flag, text in (("--ovn-nb", c.ovn_nb), ("--ovn-sb", c.ovn_sb)):
+        try:
+            _ = text and ovsdb_remotes(text)
+        except ValueError as error:
+            raise InvalidSpec(f"{flag} {text}: {error}") from None
+    if bool(c.ovn_sb) != bool(c.ovn_encap_ip):
+        raise InvalidSpec("--ovn-sb and --ovn-encap-ip make this host a chassis: give both")
+    if c.ovn_encap_ip:
+        try:
+            end = IPv4Address(c.ovn_encap_ip)
+        except ValueError:
+            raise InvalidSpec(f"--ovn-encap-ip {c.ovn_encap_ip} is not an IPv4 address") from None
+        if end.is_unspecified or end.is_multicast or end.is_loopback:
+            raise InvalidSpec(f"--ovn-encap-ip {end} is no address that other hosts reach")
 
 
 def _cluster(c: DaemonConfig) -> None:

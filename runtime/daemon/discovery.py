@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 
-from netkit.driver import Driver, HostAware, HostFacts
+from netkit.driver import Driver, HostAware, HostFacts, OvnFacts
 from netkit.errors import InvalidSpec
 from netkit.gone import if_there
 from netkit.ipam.pools import DEFAULT_POOLS, parse_pool
@@ -26,10 +26,12 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 log = logging.getLogger("netkit.daemon")
 
 
-def load_drivers(only: Collection[str] = ()) -> dict[str, Driver]:
+def load_drivers(
+    only: Collection[str] = (), ovn: OvnFacts = OvnFacts()  # noqa: B008  a frozen value
+) -> dict[str, Driver]:
     """Return all that are installed by name, or those with one of the names `only`."""
     found: dict[str, Driver] = {}
-    facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir())
+    facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir(), ovn=ovn)
     for entry in entry_points(group="netkit.drivers"):
         if only and entry.name not in only:
             continue

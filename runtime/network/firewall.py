@@ -258,7 +258,7 @@ class FirewallService:
         """Problems that `repair` cannot fix, each with advice."""
         names = {r.id: self._name(r.target) for r in self._policies.access()}
         out = findings.unreadable(self._networks, self._left_out(), names)
-        out += [*self._not_held(), *self._checks()]
+        out += [*self._not_held(), *self._checks(), *self._policies.unenforced()]
         return out + (findings.taken(self._networks, self._facts) if self.enforced else [])
 
     def _not_held(self) -> list[str]:

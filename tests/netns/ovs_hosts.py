@@ -14,11 +14,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from netkit.driver import Driver
 from netkit.kernel import netns
 from netkit.kernel.host import Host as Kernel
 from netkit.kernel.ovs.ovsdb import Ovsdb
@@ -77,11 +78,11 @@ class OvsHost:
         return f"/run/{self.name}/{box}"
 
     def create(self, name: str, subnet: str, *, internal: bool = False, **options: str) -> None:
-        gateway = options.pop("gateway", "")
+        gateway, driver = options.pop("gateway", ""), options.pop("driver", "ovs")
         spec = SubnetSpec(subnet=subnet, gateway=gateway)
         self.net.create(
             NetworkSpec(
-                name=name, driver="ovs", subnets=(spec,), options=options, internal=internal
+                name=name, driver=driver, subnets=(spec,), options=options, internal=internal
             )
         )
 
@@ -113,8 +114,11 @@ def run(*argv: str, at: str = "") -> str:
 
 
 @contextmanager
-def hosts(count: int, folder: Path, *, programs: str = "") -> Iterator[list[OvsHost]]:
-    """`programs`: a folder with those of another Open vSwitch."""
+def hosts(
+    count: int, folder: Path, *, programs: str = "", more: Callable[[int], Driver] | None = None
+) -> Iterator[list[OvsHost]]:
+    """`programs`: a folder with those of another Open vSwitch.  `more`: one more driver, by the
+    number of a host, which is its engine's id then."""
     tag = f"nk-{secrets.token_hex(3)}"
     wire = f"/run/netns/{tag}w"
     out: list[OvsHost] = []
@@ -123,7 +127,7 @@ def hosts(count: int, folder: Path, *, programs: str = "") -> Iterator[list[OvsH
         run("ip", "link", "add", "wire", "type", "bridge", at=wire)
         run("ip", "link", "set", "wire", "up", at=wire)
         for n in range(1, count + 1):
-            out.append(_host(f"{tag}h{n}", n, wire, folder, programs))
+            out.append(_host(f"{tag}h{n}", n, wire, folder, programs, more))
         yield out
     finally:
         for h in out:
@@ -131,6 +135,7 @@ def hosts(count: int, folder: Path, *, programs: str = "") -> Iterator[list[OvsH
                 h.close_all()
             h.guard.close()
             h.worker.close()
+            h.kernel.close()
             h.database.close()
             h.vswitch.remove()
             for path in (*netns.inside_folder(f"/run/{h.name}"), h.home):
@@ -139,7 +144,10 @@ def hosts(count: int, folder: Path, *, programs: str = "") -> Iterator[list[OvsH
         netns.remove(wire)
 
 
-def _host(name: str, n: int, wire: str, folder: Path, programs: str) -> OvsHost:
+def _host(
+    name: str, n: int, wire: str, folder: Path, programs: str, more: Callable[[int], Driver] | None
+) -> OvsHost:
+    engine = str(n) if more else "0"
     home = f"/run/netns/{name}"
     netns.create(home)
     far = ("type", "veth", "peer", "name", "eth0", "netns", home)
@@ -150,15 +158,21 @@ def _host(name: str, n: int, wire: str, folder: Path, programs: str) -> OvsHost:
     vswitch = OpenVSwitch(home, Path(tempfile.mkdtemp(prefix="nk.", dir="/tmp")), programs=programs)
     vswitch.start()
     database = Ovsdb(vswitch.remote)
-    kernel = Kernel(home, namespaces=f"/run/{name}", variant="nft", ovs=database)
-    worker = ReconcileQueue(kernel, ownership("0", f"/run/{name}"))
+    kernel = Kernel(home, namespaces=f"/run/{name}", variant="nft", ovs=database, engine=engine)
+    worker = ReconcileQueue(kernel, ownership(engine, f"/run/{name}"))
     ports = HomePorts(home)
-    drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")}
-    net = Controller(Database(folder / name), worker, drivers, Iptables(), engine="0", ports=ports)
+    drivers: dict[str, Driver] = {
+        "bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")
+    }  # fmt: skip
+    if more:
+        extra = more(n)
+        drivers[extra.name] = extra
+    rows = Database(folder / name)
+    net = Controller(rows, worker, drivers, Iptables(), engine=engine, ports=ports)
     net.start()
-    guard = ResyncLoop(
-        OvsRepairs(net, kernel, database), OvsWatch(database, kernel.vswitchd), "Open vSwitch"
-    )
+    watch = OvsWatch(database, kernel.vswitchd)
+    kernel.ovn.changed = watch.hint
+    guard = ResyncLoop(OvsRepairs(net, kernel, database), watch, "Open vSwitch")
     return OvsHost(name, n, wire, vswitch, database, kernel, worker, net, guard)
 
 

@@ -42,6 +42,7 @@ from netkit.model.openvswitch import (
     SegmentedPort,
     TunnelRoute,
 )
+from netkit.model.ovn import Chassis, LogicalAcl, LogicalPort, LogicalSwitch, Northbound
 from netkit.model.uplink import EnslavedNic
 from netkit.model.vxlan import VxlanFdb
 from netkit.reconcile.converge import Change, converge
@@ -92,6 +93,13 @@ SAMPLES: tuple[tuple[Resource, str], ...] = (
     (SegmentedPort(port="nkvx1"), "TCP segmentation by Open vSwitch at port nkvx1"),
     (VxlanFdb(dev="nkvx1", mac="02:00:00:00:00:01", peer=IP),
      "MAC address 02:00:00:00:00:01 to 10.0.0.1 by nkvx1"),
+    (Chassis(), "this host as a chassis of OVN"),
+    (Northbound(remote="tcp:10.0.0.1:6641"), "northbound database of OVN at tcp:10.0.0.1:6641"),
+    (LogicalSwitch(name="netkit-1", network="wide"), "logical switch netkit-1 of OVN"),
+    (LogicalPort(name="netkit-1-2", switch="netkit-1", addresses="02:00:00:00:00:01 10.0.0.1"),
+     "logical port netkit-1-2 of OVN"),
+    (LogicalAcl(name="2-r-1", switch="netkit-1", priority=3, allow=True, text="ip4"),
+     "ACL 2-r-1 of logical switch netkit-1 of OVN"),
     (EnslavedNic(dev="eth0", bridge="br-eth0"), "port eth0 of bridge br-eth0"),
 )  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""OVN: this host as a chassis, and its networks in the northbound database."""
