@@ -17,6 +17,8 @@ from scapy.layers.l2 import Ether
 
 from netkit.errors import Conflict, InUse, KernelError, Unreachable
 from netkit.kernel import netns
+from netkit.kernel.ovn import logical
+from netkit.kernel.ovn.databases import Northbound
 from netkit.lab.openvswitch import SWITCH
 from netkit.lab.ovn import CONTROLLER, NORTHBOUND, NORTHD
 from netkit.model.ovn import LogicalAcl, Match
@@ -239,7 +241,10 @@ def tcp(client: str, server: str, port: int) -> bool:
         listener.close()
 
 
-def test_a_rule_that_ovn_cannot_parse_is_not_in_force_and_is_taken_back(pair: Cloud) -> None:
+def test_a_rule_that_ovn_cannot_parse_is_not_in_force_and_is_taken_back(
+    pair: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logical, "PATIENCE", 1.0)
     _, two = pair.hosts
     entry = two.net._parts.registry.find("wide")
     match = Match(outport=port_name_of(two, "c2"), sources=(IPv4Network("10.70.0.11"),))
@@ -341,8 +346,9 @@ def settled(h: OvsHost) -> bool:
 
 
 def test_without_the_northbound_database_nothing_is_made_and_what_is_there_goes_on(
-    pair: Cloud,
+    pair: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Northbound, "connect", 2.0)
     one, two = pair.hosts
     one.open("leaving", "wide", "10.70.0.50")
     ports = one.vswitch.vsctl("list-ports", "br-int")
@@ -372,7 +378,10 @@ def opened(h: OvsHost, box: str, ip: str) -> bool:
     return True
 
 
-def test_without_northd_a_container_is_refused_and_leaves_nothing(pair: Cloud) -> None:
+def test_without_northd_a_container_is_refused_and_leaves_nothing(
+    pair: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logical, "PATIENCE", 1.0)
     one, two = pair.hosts
     rows = marked(pair, "Logical_Switch_Port")
     ports = one.vswitch.vsctl("list-ports", "br-int")
