@@ -59,11 +59,12 @@ def sweep(remains: Remains) -> None:
 
 def processes(folders: Sequence[str], inodes: Collection[int] = ()) -> list[int]:
     """Pids that belong to the folders or live in the namespaces; never our own."""
+    roots = _Roots(folders)
     return [
         int(entry.name)
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit() and int(entry.name) != os.getpid()
-        and _belongs(entry, folders, inodes)
+        and _belongs(entry, folders, inodes, roots)
     ]  # fmt: skip
 
 
@@ -87,13 +88,34 @@ def reap(pids: Sequence[int]) -> None:
             os.waitpid(pid, os.WNOHANG)
 
 
-def _belongs(entry: Path, folders: Sequence[str], inodes: Collection[int]) -> bool:
+class _Roots:
+    """Whether the root of a process is an overlay with a directory below the folders.
+
+    Read once for all processes with the same mounts and root: beside thousands of containers their
+    mounts are as many, and each of their monitors sees all of them.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = folders
+        self._known: dict[tuple[int, str], bool] = {}
+
+    def below(self, entry: Path) -> bool:
+        key = (os.stat(entry / "ns/mnt").st_ino, os.readlink(entry / "root"))
+        if (known := self._known.get(key)) is None:
+            mounts = (entry / "mountinfo").read_text(errors="replace").splitlines()
+            roots = [line for line in mounts if " / / " in line]
+            known = any(f"{folder}/" in line for line in roots for folder in self._folders)
+            self._known[key] = known
+        return known
+
+
+def _belongs(entry: Path, folders: Sequence[str], inodes: Collection[int], roots: _Roots) -> bool:
     try:
         if any(_below(word, folders) for word in _words(entry)):
             return True
         if inodes and os.stat(entry / "ns" / "net").st_ino in inodes:
             return True
-        mounts = (entry / "mountinfo").read_text(errors="replace").splitlines()
+        return roots.below(entry)
     except OSError as error:
         if gone(error) or error.errno == errno.EINVAL:  # mountinfo of one that has just ended
             return False
@@ -103,7 +125,6 @@ def _belongs(entry: Path, folders: Sequence[str], inodes: Collection[int]) -> bo
         if error.errno == errno.EACCES:
             return False
         raise
-    return any(f"{folder}/" in line for line in mounts if " / / " in line for folder in folders)
 
 
 def _words(entry: Path) -> list[str]:

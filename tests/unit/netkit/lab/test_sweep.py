@@ -64,7 +64,7 @@ def test_a_process_that_may_not_be_inspected_belongs_by_its_arguments_only(
         return stat(path, **more)
 
     monkeypatch.setattr(os, "stat", look)
-    assert sweep._belongs(entry, ["/lab/h1"], {1}) == ("/lab/h1" in str(words))
+    assert sweep._belongs(entry, ["/lab/h1"], {1}, sweep._Roots(["/lab/h1"])) == ("/lab/h1" in str(words))
 
 
 def test_time_counts_from_the_first_kill_not_from_the_look_before_it(monkeypatch: Any) -> None:
@@ -81,3 +81,27 @@ def test_time_counts_from_the_first_kill_not_from_the_look_before_it(monkeypatch
     monkeypatch.setattr(sweep, "processes", slow)
     sweep._end(["/nowhere"], [])
     assert killed == [4711]
+
+
+def _entry(proc: Path, pid: int, namespace: Path, root: str, mounts: str | None) -> Path:
+    entry = proc / str(pid)
+    (entry / "ns").mkdir(parents=True)
+    (entry / "ns/mnt").hardlink_to(namespace)
+    (entry / "root").symlink_to(root)
+    if mounts is not None:
+        (entry / "mountinfo").write_text(mounts)
+    return entry
+
+
+def test_mounts_are_read_once_for_all_processes_that_have_the_same(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.touch()
+    other.touch()
+    overlay = "25 24 0:26 / / rw - overlay overlay rw,upperdir=/lab/h1/snapshots/x/diff\n"
+    below = "26 24 0:26 / /lab/h1/rootfs rw - overlay overlay rw,upperdir=/lab/h1/x/diff\n"
+    roots = sweep._Roots(["/lab/h1"])
+    assert roots.below(_entry(tmp_path, 1, one, "/", overlay))
+    assert roots.below(_entry(tmp_path, 2, one, "/", None))
+    assert not roots.below(_entry(tmp_path, 3, one, "/chroot", "1 0 8:1 / / rw - ext4 x rw\n"))
+    assert not roots.below(_entry(tmp_path, 4, other, "/", below))
+    assert not sweep._Roots(["/lab/h"]).below(tmp_path / "1")
