@@ -157,8 +157,10 @@ class _Dispatcher:
         try:
             return await self._handled(request)
         except NetkitError as error:
-            for note in notes(error):  # e.g. what could not be undone
-                log.warning("%s %s failed: %s; %s", request.method, request.path, error, note)
+            added = notes(error)  # e.g. what could not be undone
+            if added or error.status == 500:  # of this host, not of the request
+                text = "; ".join([str(error), *added])
+                log.warning("%s %s failed: %s", request.method, request.path, text)
             return _failed(request, error.status, str(error))
         except ConnectionResetError:
             log.debug("%s: the client disconnected before the answer was complete", request.path)

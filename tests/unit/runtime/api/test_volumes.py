@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +96,18 @@ def test_prune_takes_named_volumes_before_1_42_or_with_all(api: ApiServer) -> No
 def test_requests_that_are_refused(api: ApiServer, body: dict[str, object], status: int) -> None:
     assert api.error("POST", "/volumes/create", body)[0] == status
     assert api.json("GET", "/volumes")["Volumes"] == []
+
+
+def test_a_failure_of_the_host_is_in_the_log_and_a_refusal_is_not(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    assert api.error("GET", "/volumes/none")[0] == 404
+    assert caplog.messages == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        status, text = api.error("POST", "/v1.41/volumes/create", {"Name": "vol"})
+    assert (status, text[:35]) == (500, "create vol: No space left on device")
+    assert caplog.messages == [f"POST /v1.41/volumes/create failed: {text}"]
