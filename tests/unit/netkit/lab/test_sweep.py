@@ -64,7 +64,8 @@ def test_a_process_that_may_not_be_inspected_belongs_by_its_arguments_only(
         return stat(path, **more)
 
     monkeypatch.setattr(os, "stat", look)
-    assert sweep._belongs(entry, ["/lab/h1"], {1}, sweep._Roots(["/lab/h1"])) == ("/lab/h1" in str(words))
+    found = sweep._belongs(entry, ["/lab/h1"], {1}, sweep._Roots(["/lab/h1"]))
+    assert found == ("/lab/h1" in str(words))
 
 
 def test_time_counts_from_the_first_kill_not_from_the_look_before_it(monkeypatch: Any) -> None:
