@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -48,7 +50,7 @@ def other() -> Iterator[Lab]:
         yield lab
 
 
-def test_every_rule_that_netkit_renders_is_the_tools_byte_for_byte(lab: Lab) -> None:
+def test_every_rule_that_netkit_renders_is_to_the_tool_as_its_own(lab: Lab) -> None:
     lines = {(line.place.split()[0], line.text) for _, line in expected(BACKENDS[0])}
     known = sorted((t, text) for t, text in lines if "-j " in text and encode(text.split(), "c"))
     assert len(known) > 20
@@ -67,11 +69,17 @@ def test_every_rule_that_netkit_renders_is_the_tools_byte_for_byte(lab: Lab) -> 
             nft_compat.add(netlink, 4, nft_compat.generation(netlink), new)
             theirs = nft_compat.expressions(netlink, 4, table, "DOCKER-THEIRS")
             ours = nft_compat.expressions(netlink, 4, table, "DOCKER-OURS")
-        assert len(theirs) == len(rules)
-        pairs = zip(rules, theirs, ours, strict=True)
-        assert [line for line, one, two in pairs if one != two] == []
+        assert len(theirs) == len(ours) == len(rules)
+        assert all(b"comment\0" in one for one in theirs)
+        assert not any(b"comment\0" in one for one in ours)
         printed = [line.replace("-OURS", "-THEIRS") for line in _saved(lab, table)]
         assert printed[: len(rules)] == printed[len(rules) :]
+        for line in typed[::7]:
+            lab.run("iptables-nft", "-t", table, "-C", *shlex.split(line[3:]))
+        doomed = [line.replace("-A DOCKER-THEIRS", "-D DOCKER-OURS") for line in typed]
+        text = "\n".join([f"*{table}", *doomed, "COMMIT", ""])
+        lab.run("iptables-nft-restore", "--noflush", text=text)
+        assert len(_saved(lab, table)) == len(rules)
 
 
 def test_rules_stand_where_the_tool_would_put_them(
@@ -154,6 +162,7 @@ def test_where_rules_changed_meanwhile_or_one_is_refused_the_tool_decides(
     real = nft_compat.add
 
     def late(netlink: Netlink, family: int, at: int, rules: list[NewRule]) -> None:
+        monkeypatch.setattr(nft_compat, "add", real)
         lab.run("iptables-nft", "-I", "DOCKER", "-s", "10.9.9.9/32", "-j", "RETURN")
         real(netlink, family, at, rules)
 
@@ -161,7 +170,6 @@ def test_where_rules_changed_meanwhile_or_one_is_refused_the_tool_decides(
     lab.make(host, *CHAINS, rule("filter", "DOCKER", "-j DROP", rank=-1))
     there = _saved(lab, "filter")
     assert [NET in line for line in there] == [True, False]  # ours at the head: it was read again
-    monkeypatch.setattr(nft_compat, "add", real)
     lab.run("iptables-nft", "-F", "DOCKER")
     lab.run("iptables-nft", "-X", "DOCKER")
     some = rule("filter", "DOCKER", "-j DROP"), rule("nat", "DOCKER", "-j RETURN")
@@ -180,7 +188,58 @@ def test_a_target_that_is_no_chain_is_left_to_the_tool(lab: Lab) -> None:
         lab.make(host, *CHAINS, *some)
 
 
-def test_rules_are_written_without_the_tool_only_where_it_writes_the_same(
+def _comments(lab: Lab) -> tuple[int, int]:
+    """How many rules of netkit's have their comment beside them, and how many as a match."""
+    with netns.inside(lab.home), Netlink(NETLINK_NETFILTER) as netlink:
+        places = [
+            (t, c) for t in ("filter", "raw", "nat") for c in nft_compat.chains(netlink, 4, t)
+        ]
+        found = [e for t, c in places for e in nft_compat.expressions(netlink, 4, t, c)]
+    matches = sum(b"comment\0" in e for e in found)
+    return len(found) - matches, matches
+
+
+def test_what_all_packets_pass_has_its_comment_beside_it_though_the_tool_made_it(lab: Lab) -> None:
+    host, too_long_for_nft = lab.host(), "x" * 99
+    everyone = [
+        rule("filter", "FORWARD", "-j DOCKER", rank=-1),
+        rule("filter", "DOCKER", "-j DROP"),
+    ]
+    few = [
+        rule("nat", "DOCKER", "-d 10.0.0.1/32 -j RETURN"),
+        rule("filter", "DOCKER", "-p tcp -m tcp --dport 80 -j ACCEPT"),
+        replace(rule("filter", "DOCKER", "-s 10.0.0.2/32 -j DROP"), label=too_long_for_nft),
+    ]
+    lab.make(host, *CHAINS, *everyone, *few)
+    assert _comments(lab) == (2, 3)
+    before = [line for table in ("filter", "nat") for line in _saved(lab, table)]
+    lab.run("iptables-nft", "-Z")  # writes them once more
+    assert _comments(lab) == (2, 3)
+    assert lab.make(host, *CHAINS, *everyone, *few) == ()
+    other = lab.host()  # as after a restart of the daemon
+    assert len([r for r in other.owned("netkit:0").values() if isinstance(r, Rule)]) == 5
+    other._rules._direct = False
+    lab.drop(other, *CHAINS, *everyone, *few)
+    assert _comments(lab) == (0, 0)
+    lab.make(other, *CHAINS, *everyone, *few)
+    assert _comments(lab) == (0, 5)
+    assert [line for table in ("filter", "nat") for line in _saved(lab, table)] == before
+
+
+def test_a_rule_that_changed_meanwhile_stays_as_the_tool_wrote_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(netlink: Netlink, family: int, at: int, rules: list[NewRule]) -> None:
+        raise KernelError("changed")
+
+    monkeypatch.setattr(nft_compat, "add", late)
+    host, some = lab.host(), rule("filter", "DOCKER", "-j DROP")
+    lab.make(host, *CHAINS, some)
+    assert _comments(lab) == (0, 1)
+    assert lab.make(host, *CHAINS, some) == ()
+
+
+def test_rules_are_written_without_the_tool_only_where_it_takes_them_for_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with netns.scratch():

@@ -58,9 +58,12 @@ route to the containers' subnets elsewhere, and let services on 127.0.0.1 authen
 ## When rules come back without their comments
 
 netkit knows its rules by their comments. `nft list ruleset >f; nft flush ruleset; nft -f f`, which
-is what `nftables.service` does, loses those of iptables, and so do other tools that save and
-restore. netkit adds its rules again; the copies without a comment are removed, at once and at
-each start, logged with their text, and shown by `netkit fw check`:
+is what `nftables.service` does, loses those that iptables wrote, and so do other tools that save
+and restore. Where nft kept the comment it may have put its own words in the place of an
+extension's (`ct state` for `-m conntrack`), and iptables cannot list the table any more ("table
+`filter' is incompatible, use 'nft' tool"): such a rule counts as one without a comment. netkit adds
+its rules again; the copies without a comment are removed, at once and at each start, logged with
+their text, and shown by `netkit fw check`:
 
 - In chains of netkit's alone (`DOCKER-ACCESS`, `DOCKER-BRIDGE`, `DOCKER-CT`, `DOCKER-FORWARD`,
   `DOCKER-INTERNAL`, `DOCKER-LOCAL`, `DOCKER-<endpoint>-...`) whatever has no comment of netkit's
@@ -108,12 +111,18 @@ container is not started while an access rule about it cannot be read.
 
 - **nf_tables, `--firewall-backend nftables`**: `nft`, one transaction for each change.
 - **nf_tables, `--firewall-backend iptables`**: netkitd itself, by netlink, rules of common forms,
-  byte for byte as `iptables-nft-restore` writes them: all of a change in one transaction, which
-  takes 0.3 ms instead of 2. It tries at its start whether the installed version writes the same;
-  where it does not, `netkit info` says so (`Without rules by netlink`). All else, such as chains,
-  more than 64 rules, matches of MAC addresses or sets, is committed by `iptables-nft-restore`.
-  python-iptables cannot: it binds libiptc, which knows legacy tables only, and to open one there
-  would create it.
+  which iptables lists, finds (`-C`) and deletes (`-D`) as those that it writes: all of a change in
+  one transaction, which takes 0.3 ms instead of 2. It tries that at its start with the installed
+  version; where it is not so, `netkit info` shows it (`Without rules by netlink`). All else, such
+  as chains, more than 64 rules, matches of MAC addresses or sets, is committed by
+  `iptables-nft-restore`; of that, the rules that each packet of a flow passes are then written once
+  more by netkitd. It writes two things in another way than iptables 1.8.9: addresses are compared
+  before interfaces, as by iptables 1.8.11, and a comment of at most 128 characters stands beside
+  the rule (user data, as nft has it), where iptables has a match that the kernel calls for each
+  packet. `iptables -S`, `iptables-save`, `nft list` show it all the same. `iptables-restore` of
+  what `iptables-save` printed writes it as a match again: that holds as before, and takes the
+  kernel longer. python-iptables cannot: it binds libiptc, which knows legacy tables only, and to
+  open one there would create it.
 - **legacy tables**: python-iptables 1.2.0, for a change of at most 64 lines. No process has to be
   started for it: a rule takes 1.3 ms instead of 2.0. Here `iptables-legacy-restore` commits
   instead, and nothing was touched before it is asked:

@@ -1,8 +1,8 @@
-"""Find out whether iptables-nft-restore writes rules as `expressions` does, byte for byte.
+"""Find out whether iptables-nft reads the rules of `expressions` as the ones it writes itself.
 
 Versions of iptables differ in how they write a rule, and an older one may be unable to list what
-a newer one wrote.  So rules are written without the tool only where it would write the same ones:
-each form that `expressions` knows is written by both and read back.
+a newer one wrote.  So rules are written without the tool only where it takes them for its own:
+each form that `expressions` knows is written by both, listed by the tool, and deleted by it.
 """
 
 from __future__ import annotations
@@ -38,32 +38,47 @@ SAMPLES = {
 
 
 def disagreement() -> str:
-    """Write samples in both ways, in the namespace of this thread; "" if they are the same.
+    """Write samples in both ways, in the namespace of this thread; "" if the tool has both alike.
 
     Call it in a scratch namespace: what it writes stays.  KernelError if the tool cannot be run.
     """
-    text = "\n".join(f"{_by_tool(table)}\nCOMMIT" for table in SAMPLES)
-    done = tools.run(HOST, ["iptables-nft-restore", "--noflush"], f"{text}\n")
-    if why := tools.complaint(done):
+    if why := _restored(f"-A {THEIRS}", made=True):
         return why
     with Netlink(NETLINK_NETFILTER) as netlink:
-        for table, samples in SAMPLES.items():
+        for table in SAMPLES:
             try:
                 nft_compat.add(netlink, 4, nft_compat.generation(netlink), _by_us(table))
             except KernelError as error:
                 return str(error)
-            theirs, ours = (nft_compat.expressions(netlink, 4, table, c) for c in (THEIRS, OURS))
-            if len(theirs) != len(samples) or len(ours) != len(samples):
-                return f"{len(theirs)} and {len(ours)} of {len(samples)} rules were written"
-            for sample, one, other in zip(samples, theirs, ours, strict=True):
-                if one != other:
-                    return f"this version writes another form of {sample}"
+    return _listed() or _restored(f"-D {OURS}", made=False)
+
+
+def _restored(begin: str, *, made: bool) -> str:
+    """Have the tool add or delete all samples; why it does not."""
+    lines: list[str] = []
+    for table, samples in SAMPLES.items():
+        new = [f"-N {THEIRS}", f"-N {OURS}"] if made else []
+        rules = [f'{begin} {s} -m comment --comment "{COMMENT}"' for s in samples]
+        lines += [f"*{table}", *new, *rules, "COMMIT"]
+    done = tools.run(HOST, ["iptables-nft-restore", "--noflush"], "\n".join([*lines, ""]))
+    return tools.complaint(done)
+
+
+def _listed() -> str:
+    """Compare how the tool lists both; "" if alike."""
+    done = tools.run(HOST, ["iptables-nft-save"])
+    if why := tools.complaint(done):
+        return why
+    tables = {t.split("\n", 1)[0]: tools.parsed(t) for t in done.stdout.split("\n*")}
+    for table, samples in SAMPLES.items():
+        rules = tables.get(table, tools.EMPTY).rules
+        theirs, ours = ([r.spec for r in rules if r.chain == c] for c in (THEIRS, OURS))
+        if len(theirs) != len(samples) or len(ours) != len(samples):
+            return f"{len(theirs)} and {len(ours)} of {len(samples)} rules are listed"
+        for sample, one, other in zip(samples, theirs, ours, strict=True):
+            if one != other:
+                return f"this version reads another form of {sample}"
     return ""
-
-
-def _by_tool(table: str) -> str:
-    rules = [f'-A {THEIRS} {s} -m comment --comment "{COMMENT}"' for s in SAMPLES[table]]
-    return "\n".join([f"*{table}", f"-N {THEIRS}", f"-N {OURS}", *rules])
 
 
 def _by_us(table: str) -> list[NewRule]:

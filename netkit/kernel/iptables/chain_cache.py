@@ -64,11 +64,21 @@ class ChainCache:
                 self._tables[place] = _Table((at + 1) % WRAP or 1, left, table.names)
 
 
+def _read(netlink: Netlink, place: Place, chain: str | None = None) -> Chains:
+    """Read a chain, or the whole table.
+
+    `nft -f` of a listing keeps our comments, but writes rules that iptables cannot list, nor the
+    table that they are in.  To us these are copies without our mark.
+    """
+    found = nft_compat.rules(netlink, *place, chain)
+    return from_netlink([replace(r, comment=b"") if r.native else r for r in found])
+
+
 def _complete(netlink: Netlink, place: Place, table: _Table) -> _Table:
     """The table with all its chains."""
     if table.names is not None and len(table.names - table.chains.keys()) <= MANY:
         return _with(netlink, place, table, table.names)
-    found = from_netlink(nft_compat.rules(netlink, *place))
+    found = _read(netlink, place)
     table = _listed(netlink, place, table)
     assert table.names is not None
     return replace(table, chains={**{name: [] for name in table.names}, **found})
@@ -80,7 +90,7 @@ def _with(netlink: Netlink, place: Place, table: _Table, names: Iterable[str]) -
     for name in sorted(names):
         if name not in table.chains and (table.names is None or name in table.names):
             found |= {name: []} if table.names is not None else {}
-            found |= from_netlink(nft_compat.rules(netlink, *place, name))
+            found |= _read(netlink, place, name)
     return replace(table, chains={**table.chains, **found}) if found else table
 
 

@@ -1,16 +1,22 @@
-"""Rules of iptables as iptables-nft writes them to nf_tables: lists of expressions.  Pure.
+"""Rules of iptables as lists of nf_tables expressions that iptables-nft reads.  Pure.
 
-    -i br0 -d 10.0.0.2/32 -p tcp -m tcp --dport 80 -j ACCEPT -m comment --comment TEXT
+    -s 127.0.0.0/8 -i br0 -p tcp -m tcp --dport 80 -j DROP -m comment --comment TEXT
 
-    meta iifname, cmp "br0"    interfaces    |  payload transport 2+2, cmp 80     matches, as given
-    meta l4proto, cmp tcp      protocol      |  match comment (an xtables extension)
-    payload network 16+4, cmp  addresses     |  counter, immediate accept
+    payload network 12+1, cmp  addresses     |  payload transport 2+2, cmp 80    matches, as given
+    meta iifname, cmp "br0"    interfaces    |  counter, immediate drop
+    meta l4proto, cmp tcp      protocol      |  user data: 0, its length, TEXT, a zero
 
-Interfaces, the protocol and addresses stand in this order, whatever the order of the arguments.
-This is the form of iptables 1.8.9; whether the installed version writes the same bytes is for
-`agreement` to find out, and where it does not the tool writes the rules.  Only arguments that
-netkit's common rules are made of are known here, and only in the form in which those have them.
-Sources: linux/netfilter/nf_tables.h, linux/netfilter/xt_*.h, iptables/nft-ipv4.c.
+Addresses, interfaces and the protocol stand in this order, as iptables 1.8.11 has them (1.8.9 has
+interfaces first, and reads both): an address is compared with fewer instructions than the name of
+an interface, and excludes more.  The comment is kept beside the rule, where nft has it, instead
+of in an extension (`-m comment`) that the kernel calls for each packet that gets so far; iptables
+prints, finds and deletes it all the same.  nft can load none that is longer than 128 bytes: such
+a comment is written as the extension, behind all other matches.
+Whether the installed iptables reads all this as the rule it would write is for `agreement` to
+find out, and where it does not the tool writes the rules.  Only arguments that netkit's common
+rules are made of are known here, and only in the form in which those have them.
+Sources: linux/netfilter/nf_tables.h, linux/netfilter/xt_*.h, iptables/nft-ipv4.c,
+libnftnl/udata.h.
 """
 
 from __future__ import annotations
@@ -35,6 +41,8 @@ JUMP = -3
 VERDICTS = {"ACCEPT": 1, "DROP": 0, "RETURN": -5}
 LONGEST_NAME = 15  # of an interface: IFNAMSIZ less its zero
 COMMENT = 256  # bytes: XT_MAX_COMMENT_LEN
+BESIDE = 128  # bytes: NFTNL_UDATA_COMMENT_MAXLEN
+COMMENT_TYPE = 0  # NFTNL_UDATA_RULE_COMMENT
 STATES = {"ESTABLISHED": 1 << 1, "RELATED": 1 << 2, "DNAT": 1 << 7}  # XT_CONNTRACK_STATE_*
 MATCH_STATE = 1  # XT_CONNTRACK_STATE
 # xt_conntrack_mtinfo3: what its match flags and its mask of states stand behind, and its end
@@ -52,10 +60,12 @@ class Unknown(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expressions:
-    """A rule: its expressions one after the other, and the protocol that `-p` names, or 0."""
+    """A rule: its expressions one after the other, the protocol that `-p` names, or 0, and what
+    is kept beside it."""
 
     data: bytes
     proto: int = 0
+    user_data: bytes = b""
 
 
 def encode(args: Sequence[str], comment: str) -> Expressions | None:
@@ -63,14 +73,16 @@ def encode(args: Sequence[str], comment: str) -> Expressions | None:
     rule = _Rule()
     try:
         _read(rule, args)
-        rule.matches.append(_xtables("match", "comment", 0, _padded(comment)))
+        beside = _beside(comment)
+        if not beside:
+            rule.matches.append(_xtables("match", "comment", 0, _padded(comment)))
     except ValueError:  # Unknown, or no address or number where one should be
         return None
     if rule.target is None:
         return None
-    parts = (rule.iif, rule.oif, rule.protocol, rule.src, rule.dst, *rule.matches)
+    parts = (rule.src, rule.dst, rule.iif, rule.oif, rule.protocol, *rule.matches)
     counter = _expression("counter", attr(1, bytes(8)), attr(2, bytes(8)))
-    return Expressions(b"".join((*parts, counter, rule.target)), rule.proto)
+    return Expressions(b"".join((*parts, counter, rule.target)), rule.proto, beside)
 
 
 @dataclass(slots=True)
@@ -199,6 +211,14 @@ def _destination(text: str) -> bytes:
 def _verdict(code: int, *chain: bytes) -> bytes:
     verdict = nest(DATA_VERDICT, attr(1, struct.pack(">i", code)), *chain)
     return _expression("immediate", _number(1, 0), nest(2, verdict))
+
+
+def _beside(comment: str) -> bytes:
+    """The user data of a rule with this comment; none for one that is too long."""
+    raw = comment.encode()
+    if len(raw) > BESIDE:
+        return b""
+    return bytes([COMMENT_TYPE, len(raw) + 1]) + raw + b"\0"
 
 
 def _padded(comment: str) -> bytes:

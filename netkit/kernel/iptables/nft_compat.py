@@ -1,7 +1,8 @@
 """Find, delete and add rules that iptables-nft keeps in nf_tables, without parsing them.
 
-A rule is one message; ours is known by its comment, wherever in the message iptables put it
-(a match in 1.8.9, user data later).  Listing a chain costs 1 us a rule, `iptables-nft-save` 10.
+A rule is one message; ours is known by its comment, wherever in the message it is: in an extension
+that iptables wrote, or in user data (`expressions`).  Listing a chain costs 1 us a rule,
+`iptables-nft-save` 10.
 Numbers: linux/netfilter/nf_tables.h.
 """
 
@@ -20,6 +21,7 @@ from netkit.kernel import run
 from netkit.kernel.iptables.expressions import Expressions
 from netkit.kernel.netlink.codec import (
     CREATE,
+    REPLACE,
     Netlink,
     Reply,
     Request,
@@ -37,6 +39,7 @@ GETCHAIN, NEWRULE, GETRULE, DELRULE, GETGEN = (SUBSYSTEM | n for n in (4, 6, 7, 
 BATCH_BEGIN, BATCH_END, BATCH_GENID = 16, 17, 1
 CHAIN_TABLE, CHAIN_NAME = 1, 3
 RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_COMPAT, RULE_POSITION = range(1, 7)
+RULE_USER_DATA = 7
 COMPAT_PROTO, COMPAT_FLAGS = 1, 2
 APPEND = 0x800  # NLM_F_APPEND
 GEN_ID = 1
@@ -49,6 +52,8 @@ REMEMBERED = 16_384  # rules, of some 500 bytes each
 _remembered: dict[bytes, RawRule] = {}  # by a digest: messages are several times as large
 _remembering = threading.Lock()
 
+# NFTA_EXPR_NAME of what nft writes in place of an extension
+NATIVE = re.compile(rb"[\x07-\x09]\0\x01\0(?:ct|fib|masq|nat)\0", re.DOTALL)
 # NFTA_VERDICT_CODE jump (-3) or goto (-4), then NFTA_VERDICT_CHAIN
 VERDICT = re.compile(rb"\x08\x00\x01\x00\xff\xff\xff[\xfc\xfd]..\x02\x00([^\0]+)\0", re.DOTALL)
 
@@ -60,6 +65,7 @@ class RawRule:
     target: str | None  # the chain it jumps or goes to
     handle: int
     comment: bytes  # of ours, with a zero; b"" of others
+    native: bool = False  # in expressions that iptables 1.8.9 cannot list
 
 
 def generation(netlink: Netlink) -> int:
@@ -115,17 +121,22 @@ def _decoded(raw: bytes) -> RawRule:
         target=text_of(verdict[1]) if verdict else None,
         handle=int.from_bytes(a[RULE_HANDLE], "big"),
         comment=mark[0] + b"\0" if mark else b"",
+        native=NATIVE.search(a.get(RULE_EXPRESSIONS, b"")) is not None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class NewRule:
-    """A rule to add: before the one with the handle `before`, or at the end of the chain."""
+    """A rule to add: before the one with the handle `before`, or at the end of the chain.
+
+    Or, with `replaces`, in the place of the one with that handle.
+    """
 
     table: str
     chain: str
     expressions: Expressions
     before: int = 0
+    replaces: int = 0
 
 
 def delete(netlink: Netlink, family: int, at: int, handles: Sequence[tuple[str, str, int]]) -> None:
@@ -148,9 +159,9 @@ def delete(netlink: Netlink, family: int, at: int, handles: Sequence[tuple[str, 
 
 
 def add(netlink: Netlink, family: int, at: int, rules: Sequence[NewRule]) -> None:
-    """Add rules in order, all or none, if the generation still is `at`.
+    """Add or replace rules in order, all or none, if the generation still is `at`.
 
-    KernelError if it is not (ERESTART), or where a chain does not exist (ENOENT).
+    KernelError if it is not (ERESTART), or where a chain or a rule does not exist (ENOENT).
     """
     head = HEADER.pack(FAMILIES[family], 0, 0)
     _transact(netlink, at, [_new(head, r) for r in rules]).check(
@@ -164,6 +175,10 @@ def _new(head: bytes, r: NewRule) -> Request:
     if r.expressions.proto:  # for extensions that are for one protocol only
         proto = attr(COMPAT_PROTO, r.expressions.proto.to_bytes(4, "big"))
         body += nest(RULE_COMPAT, proto, attr(COMPAT_FLAGS, bytes(4)))
+    if r.expressions.user_data:
+        body += attr(RULE_USER_DATA, r.expressions.user_data)
+    if r.replaces:
+        return Request(NEWRULE, body + attr(RULE_HANDLE, r.replaces.to_bytes(8, "big")), REPLACE)
     if r.before:
         return Request(NEWRULE, body + attr(RULE_POSITION, r.before.to_bytes(8, "big")), CREATE)
     return Request(NEWRULE, body, CREATE | APPEND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
@@ -242,8 +243,17 @@ class Rules:
         if self.tools.variant != "nft" or len({_place(op.subject)[0] for op in ops}) > 1:
             return False
         change = by_netlink.removal(ops) or (by_netlink.addition(ops) if self._direct else None)
-        if change is None:
-            return False
+        return change is not None and self._make(session, change)
+
+    def _rewrite(self, session: Session, ops: Sequence[Op]) -> None:
+        """Write rules that the tool wrote in the form that takes the kernel less time."""
+        change = by_netlink.rewriting(ops) if self._direct else None
+        if change is None or self.tools.variant != "nft":
+            return
+        with suppress(KernelError):  # they hold in either form
+            any(self._make(session, change) for _ in range(TRIES))
+
+    def _make(self, session: Session, change: by_netlink.Change) -> bool:
         netlink = session.nftables()
         at = nft_compat.generation(netlink)
         there = {p: self._read(session, p, names, at) for p, names in change.chains.items()}
@@ -264,6 +274,7 @@ class Rules:
                 if error is not None:
                     break
             if error is None:
+                self._rewrite(session, ops)
                 return None
             if error.errno == errno.EAGAIN:
                 continue  # it may have happened all the same

@@ -33,6 +33,13 @@ LINK = re.compile(r'(?:-[io]|\b[io]ifname(?: !=)?) "?([^\s"]+)"?')
 HANDLE = re.compile(r" # handle (\d+)$")
 NOISE = re.compile(r'\bcounter(?: packets \d+ bytes \d+)?|(?:-m comment --)?\bcomment "[^"]*"')
 
+# What nft prints of a rule first; versions of iptables write it in different orders.
+SELECTOR = re.compile(
+    r'(iifname|oifname|meta l4proto|ip protocol|ip saddr|ip daddr)((?: !=)? (?:"[^"]*"|[^\s{"]+)) '
+)
+HEAD = re.compile(rf"(?:{SELECTOR.pattern})*")
+ORDER = ("iifname", "oifname", "meta l4proto", "ip saddr", "ip daddr")
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -49,8 +56,13 @@ class Line:
 
 
 def plain(text: str) -> str:
-    """Return the rule without comment, counters and handle."""
-    return " ".join(NOISE.sub("", HANDLE.sub("", text)).split())
+    """Return the rule without comment, counters and handle; its first matches in one order."""
+    text = " ".join(NOISE.sub("", HANDLE.sub("", text)).split())
+    head = HEAD.match(text)
+    assert head is not None
+    found = [(k.replace("ip protocol", ORDER[2]), value) for k, value in SELECTOR.findall(head[0])]
+    found.sort(key=lambda each: ORDER.index(each[0]))
+    return "".join(f"{k}{value} " for k, value in found) + text[head.end() :]
 
 
 @dataclass(slots=True)

@@ -127,3 +127,19 @@ def test_many_chains_are_read_with_the_whole_table(kernel: Kernel) -> None:
     kernel.rules["filter"] = {name: [n] for n, name in enumerate(names)}
     assert read(ChainCache(), FILTER, names, 7) == kernel.rules["filter"]
     assert kernel.asked == [("filter", None), ("filter", "names")]
+
+
+def test_a_rule_that_nft_put_in_its_own_words_is_none_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mark = b"netkit:0:aaaaaaaaaaaa 0123456789abcdef\0"
+
+    def listed(*_: Any) -> list[RawRule]:
+        return [
+            RawRule("filter", "DOCKER", None, n, mark, native=native)
+            for n, native in ((1, False), (2, True))
+        ]
+
+    monkeypatch.setattr(nft_compat, "rules", listed)
+    found = ChainCache().read(NETLINK, FILTER, ["DOCKER"], 7)["DOCKER"]
+    assert [(e.handle, e.owner) for e in found] == [(1, "netkit:0:aaaaaaaaaaaa"), (2, None)]

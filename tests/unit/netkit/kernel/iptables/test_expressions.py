@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from netkit.kernel.iptables import by_netlink
@@ -77,6 +79,15 @@ def test_what_is_not_known_is_left_to_the_tool(args: str) -> None:
     assert encode(args.split(" "), "c") is None
 
 
+def test_a_comment_stands_beside_the_rule_unless_nft_could_not_load_it() -> None:
+    for size, beside in ((1, True), (128, True), (129, False), (255, False)):
+        written = encode(["-j", "DROP"], "c" * size)
+        assert written is not None
+        raw = b"c" * size + b"\0"
+        assert written.user_data == (bytes([0, size + 1]) + raw if beside else b"")
+        assert (raw in written.data) != beside
+
+
 def test_a_comment_that_does_not_fit_is_left_to_the_tool() -> None:
     assert encode(["-j", "DROP"], "c" * 255)
     assert encode(["-j", "DROP"], "c" * 256) is None
@@ -99,3 +110,32 @@ def test_additions_are_of_rules_alone_of_ipv4_and_not_many() -> None:
         Op(rule(1), None),
     ):
         assert by_netlink.addition([some[0], other]) is None
+
+
+def _written(table: str, args: str, *, family: int = 4, label: str = "") -> list[Op]:
+    words = tuple(args.split())
+    made = Rule(
+        table=table, chain="DOCKER", args=words, owner=OWNER, family=family, label=label
+    )
+    return [Op(None, made)]
+
+
+def test_what_the_tool_wrote_is_written_again_where_each_packet_passes() -> None:
+    for ops in (
+        _written("filter", "-j DOCKER-USER"),
+        _written("filter", "-o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+        _written("raw", "-i br0 -s 127.0.0.0/8 -j DROP"),
+        [replace(op, before=op.after) for op in _written("filter", "-j DROP")],  # it is moved
+    ):
+        assert by_netlink.rewriting(ops)
+    for ops in (
+        [],
+        _written("nat", "-o br0 -j MASQUERADE"),
+        _written("filter", "-p tcp -m tcp --dport 80 -j ACCEPT"),
+        _written("filter", "-j DROP", family=6),
+        _written("filter", "-j DROP", label="x" * 99),
+        [op.inverse() for op in _written("filter", "-j DROP")],
+        [Op(None, Chain(table="filter", name="DOCKER", owner=OWNER))],
+        _written("filter", "-j DROP") * (by_netlink.MOST_REWRITTEN + 1),
+    ):
+        assert by_netlink.rewriting(ops) is None

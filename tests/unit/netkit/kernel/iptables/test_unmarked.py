@@ -135,6 +135,30 @@ def test_what_nft_prints_of_a_rule_is_compared_without_its_counters() -> None:
     assert one == plain('tcp dport 80 comment "netkit:e1:x 01" counter dnat to 172.17.0.2:80')
 
 
+def test_a_rule_is_the_same_whichever_version_of_iptables_wrote_it() -> None:
+    for older, newer in (
+        ('iifname "br0" ip saddr 127.0.0.0/8 drop', 'ip saddr 127.0.0.0/8 iifname "br0" drop'),
+        (
+            'iifname != "br0" oifname "br0" ip daddr 10.0.0.2 tcp dport 80 ct status dnat accept',
+            'ip daddr 10.0.0.2 iifname != "br0" oifname "br0" tcp dport 80 ct status dnat accept',
+        ),
+        (
+            'oifname != "br*" meta l4proto icmp ip saddr != 10.0.0.0/8 ip daddr 10.1.0.0/16 drop',
+            'ip saddr != 10.0.0.0/8 ip daddr 10.1.0.0/16 oifname != "br*" ip protocol icmp drop',
+        ),
+        ('oifname "a b" drop', 'oifname "a b" drop'),
+        ("", ""),
+    ):
+        assert plain(older) == older
+        assert plain(newer) == older
+    for text in (
+        'ip saddr { 10.0.0.1, 10.0.0.2 } iifname "br0" drop',
+        'tcp dport 80 ip saddr 10.0.0.1 iifname "br0" drop',
+        "-s 127.0.0.0/8 -i br0 -j DROP",
+    ):
+        assert plain(text) == text
+
+
 def test_rules_that_change_at_each_try_are_not_reported_as_removed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
