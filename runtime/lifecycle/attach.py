@@ -18,6 +18,7 @@ from runtime.lifecycle import detach_keys
 from runtime.lifecycle.streams import Stream
 from runtime.oci import log_reader as logs
 from runtime.oci.console import Console
+from runtime.oci.log_follow import follow
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
 
@@ -141,9 +142,8 @@ class AttachService:
             raise InvalidSpec("configured logging driver does not support reading")
         channels = [n for n, on in ((1, options.stdout), (2, options.stderr)) if on]
         log = self._paths.log(c.id)
-        end = logs.end_position(
-            log
-        )  # `read` stops here and `follow` starts: no record twice, none lost
+        # `read` stops here and `follow` starts: no record twice, none lost.
+        end = await asyncio.to_thread(logs.end_position, log)
         past = logs.read(
             log,
             since=int(options.since * 1e9) - _EXACT if options.since else 0,
@@ -164,7 +164,7 @@ class AttachService:
             self._readers -= 1
         if not options.follow:
             return
-        coming = logs.follow(
+        coming = follow(
             log,
             end,
             channels=channels,

@@ -8,14 +8,13 @@ After a damaged record (power cut, full disk) reading continues at the next vali
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from netkit.errors import Conflict
 from netkit.timestamps import epoch_ns
@@ -24,10 +23,8 @@ _RECORD = re.compile(
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) ?"
 )
 _BLOCK = 1 << 16
-_FOLLOWED = 1 << 13  # bytes read at a time when following: their records wait for the client
-_LONGEST = 1 << 18  # bytes of a line that are parsed; conmon's records have some 8 KiB
+LONGEST = 1 << 18  # bytes of a line that are parsed; conmon's records have some 8 KiB
 _RENAMED = 20  # attempts to open a log that is rotated meanwhile
-POLL_INTERVAL = 0.05  # seconds between checks of a followed file: cheap (one fstat), low latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,17 @@ def parse(line: bytes) -> Entry | None:
     )
 
 
+class Position(NamedTuple):
+    """Where reading ends, and following begins."""
+
+    inode: int
+    offset: int
+    line: bytes  # the one that ends there, b"" if none does
+
+
+START = Position(0, 0, b"")
+
+
 def _offset(zone: bytes) -> int:
     """ns east of UTC."""
     if zone == b"Z":
@@ -79,30 +87,30 @@ def files(log: Path) -> list[Path]:
     return [p for _, p in sorted(rotated, reverse=True)] + ([log] if log.exists() else [])
 
 
-def _opened(log: Path) -> list[BinaryIO]:
+def opened(log: Path) -> list[BinaryIO]:
     """Open the files, oldest first, as a consistent set: retried if they are rotated meanwhile.
 
     Conflict after too many attempts.
     """
     for _ in range(_RENAMED):
-        opened: list[BinaryIO] = []
+        found: list[BinaryIO] = []
         try:
             for path in files(log):
-                opened.append(open(path, "rb"))  # noqa: SIM115  closed by `read`
+                found.append(open(path, "rb"))  # noqa: SIM115  closed by callers
             now = [path.stat().st_ino for path in files(log)]
-            if now == [os.fstat(file.fileno()).st_ino for file in opened]:
-                return opened
+            if now == [os.fstat(file.fileno()).st_ino for file in found]:
+                return found
         except FileNotFoundError:
             pass
         except BaseException:
-            _close(opened)
+            close(found)
             raise
-        _close(opened)
+        close(found)
     raise Conflict(f"the log {log.name} is rotated faster than it can be opened: try again")
 
 
-def _close(opened: Iterable[BinaryIO]) -> None:
-    for file in opened:
+def close(found: Iterable[BinaryIO]) -> None:
+    for file in found:
         file.close()
 
 
@@ -113,24 +121,24 @@ def read(
     until: int,
     tail: int | None,
     channels: Iterable[int],
-    end: tuple[int, int] = (0, 0),
+    end: Position = START,
 ) -> Iterator[Entry]:
     """Yield what has been logged; `since` and `until` in ns since the epoch, 0 is no limit.
 
-    `end` (inode, offset) is where to stop, as `here` returns it; `follow` continues from there.
+    `end` is where to stop, as `end_position` returns it; `log_follow.follow` continues from there.
     """
-    opened = _opened(log)
+    found = opened(log)
     try:
         spans = []
-        for file in opened:
+        for file in found:
             st = os.fstat(file.fileno())
-            last = st.st_ino == end[0]
-            spans.append((file, min(end[1], st.st_size) if last else st.st_size))
+            last = st.st_ino == end.inode
+            spans.append((file, min(end.offset, st.st_size) if last else st.st_size))
             if last:
                 break
         yield from _selected(spans, since, until, tail, channels)
     finally:
-        _close(opened)
+        close(found)
 
 
 def _selected(
@@ -180,11 +188,11 @@ def _tail_start(
 
 
 def _forwards(spans: list[tuple[BinaryIO, int]], first: int, offset: int) -> Iterator[bytes]:
-    """Yield lines from a position on; a line without an end comes in pieces of _LONGEST."""
+    """Yield lines from a position on; a line without an end comes in pieces of LONGEST."""
     for file, size in spans[first:]:
         file.seek(offset)
         left, offset = size - offset, 0
-        while left > 0 and (line := file.readline(_LONGEST)):
+        while left > 0 and (line := file.readline(LONGEST)):
             left -= len(line)
             if left < 0:
                 break
@@ -204,7 +212,7 @@ def _backwards(spans: list[tuple[BinaryIO, int]]) -> Iterator[tuple[int, int, by
             position -= step
             file.seek(position)
             lines = (file.read(step) + rest).split(b"\n")
-            rest = lines[0][:_LONGEST]
+            rest = lines[0][:LONGEST]
             at = position + len(lines[0]) + 1
             found = []
             for line in lines[1:]:
@@ -218,82 +226,19 @@ def _backwards(spans: list[tuple[BinaryIO, int]]) -> Iterator[tuple[int, int, by
             yield index, 0, rest
 
 
-async def follow(
-    log: Path,
-    position: tuple[int, int],
-    *,
-    channels: Iterable[int],
-    until: float,
-    running: Callable[[], bool],
-    now: Callable[[], float],
-) -> AsyncGenerator[Entry, None]:
-    """Yield entries after `position` (inode, offset) until the container has exited.
-
-    A log that is rotated meanwhile is read to its end before the new one.
-    """
-    wanted = set(channels)
-    inode, offset = position
-    file = await asyncio.to_thread(_open_inode, log, inode)
-    rest = b""
-    try:
-        while True:
-            going = running()  # before reading: else output right before the exit is lost
-            if file is None:
-                file = await asyncio.to_thread(_open, log)
-            progress = False
-            if file is not None:
-                file.seek(offset)
-                while data := file.read(_FOLLOWED):
-                    progress = True
-                    offset += len(data)
-                    *lines, rest = (rest + data).split(b"\n")
-                    rest = rest[-_LONGEST:]
-                    for line in lines:
-                        entry = parse(line)
-                        if entry and entry.channel in wanted:
-                            if until and entry.ns > until * 1e9:
-                                return
-                            yield entry
-                if _replaced(file.fileno(), log):
-                    file.close()
-                    file, offset, rest = None, 0, b""
-                    continue
-            if not going and not progress:
-                return
-            if until and now() > until:
-                return
-            await asyncio.sleep(POLL_INTERVAL if going else 0)
-    finally:
-        if file is not None:
-            file.close()
-
-
-def end_position(log: Path) -> tuple[int, int]:
-    """The current end of the log, for `follow`."""
-    try:
-        st = log.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return (st.st_ino, st.st_size)
-
-
-def _open(path: Path) -> BinaryIO | None:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        return None
-
-
-def _open_inode(log: Path, inode: int) -> BinaryIO | None:
+def end_position(log: Path) -> Position:
+    """The current end of the log, or of its newest file; START if there is none."""
     for path in reversed(files(log)):
-        with suppress(FileNotFoundError):  # renamed meanwhile
-            if path.stat().st_ino == inode:
-                return _open(path)
-    return _open(log)
+        with suppress(FileNotFoundError), closing(open(path, "rb")) as file:  # or renamed meanwhile
+            inode, size = os.fstat(file.fileno()).st_ino, file.seek(0, os.SEEK_END)
+            return Position(inode, size, line_before(file, size))
+    return START
 
 
-def _replaced(fd: int, log: Path) -> bool:
-    try:
-        return os.fstat(fd).st_ino != log.stat().st_ino
-    except FileNotFoundError:
-        return False
+def line_before(file: BinaryIO, offset: int) -> bytes:
+    """The line that ends at an offset, with its end; b"" if none does.  Moves the position."""
+    start = max(0, offset - _BLOCK)  # records are shorter
+    file.seek(start)
+    before = file.read(offset - start)
+    whole = len(before) == offset - start and before.endswith(b"\n")
+    return before[before.rfind(b"\n", 0, -1) + 1 :] if whole else b""

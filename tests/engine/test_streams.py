@@ -153,6 +153,26 @@ def test_logs_rotate_by_size(engine: Engine) -> None:
     assert [int(line.split()[1]) for line in lines] == list(range(first, 3000))
 
 
+def test_a_follower_gets_each_line_once_over_rotations_and_the_end(engine: Engine) -> None:
+    """More than max-size is written since the last look at it: the log is cut at the exit."""
+    flags = ("--log-opt", "max-size=8k", "--log-opt", "max-file=1000")
+    later = "until test -e /go; do sleep 0.1; done; seq 3000"
+    name = engine.up(*flags, "busybox", "sh", "-c", f"echo 0; {later}")
+    follow = subprocess.Popen(
+        [DOCKER, "-H", engine.host, "logs", "-f", name],
+        stdout=subprocess.PIPE, text=True, env=engine.cli_environment(),
+    )  # fmt: skip
+    assert follow.stdout is not None
+    with follow.stdout as lines:
+        try:
+            assert lines.readline() == "0\n"
+            engine.docker("exec", name, "touch", "/go")
+            assert [int(line) for line in lines] == list(range(1, 3001))
+        finally:
+            follow.kill()
+            follow.wait()
+
+
 def test_an_unknown_log_option_is_refused(engine: Engine) -> None:
     done = engine.docker("run", "--rm", "--log-opt", "colour=red", "busybox", check=False)
     assert done.returncode == 125

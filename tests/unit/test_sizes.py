@@ -16,7 +16,6 @@ LINES = 40
 FUNCTIONS = {
     "netkit/cli/mounts.py::_apply",
     "runtime/daemon/bootstrap_containers.py::build_container_services",
-    "runtime/oci/log_reader.py::follow",
 }
 
 

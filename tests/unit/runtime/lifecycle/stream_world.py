@@ -31,7 +31,7 @@ from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import AttachService
 from runtime.lifecycle.exec import ExecService
 from runtime.lifecycle.health import HealthChecks
-from runtime.oci import console, exec_session, log_reader, reaper
+from runtime.oci import console, exec_session, log_follow, log_reader, reaper
 from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Running
 from runtime.paths import Paths
@@ -268,7 +268,7 @@ class Streams:
 
     def _patch(self, patch: pytest.MonkeyPatch) -> None:
         points, processes = self.points, self.processes
-        for module in (exec_session, reaper, console, log_reader):
+        for module in (exec_session, reaper, console, log_follow, log_reader):
             patch.setattr(module, "os", Faulty(points, "os", _Os(processes), CLOSE))
         for module in (reaper, console):
             patch.setattr(module, "socket", Faulty(points, "socket", _Socket(points)))
@@ -289,7 +289,8 @@ class Streams:
             points.hit("open")
             return Faulty(points, "file", open(*args), CLOSE)
 
-        patch.setattr(log_reader, "open", opened, raising=False)
+        for module in (log_follow, log_reader):
+            patch.setattr(module, "open", opened, raising=False)
 
     # the store, the runs and the events of the daemon
 

@@ -1,11 +1,9 @@
-"""Reading logs: records, the last lines, rotated files, torn records, following."""
+"""Reading logs: records, the last lines, rotated files, torn records."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -176,58 +174,6 @@ def test_the_tail_is_the_end_of_everything(lines: list[tuple[bytes, str]], count
         everything = texts(log)
         assert everything == [t + b"\n" for t, _ in lines]
         assert texts(log, tail=count) == everything[max(0, len(lines) - count) :]
-
-
-async def _followed(log: Path, write: Callable[[], None]) -> list[bytes]:
-    going, found = [True], []
-    position = log_reader.end_position(log)
-
-    async def writer() -> None:
-        await asyncio.sleep(0.15)
-        write()
-        going[0] = False
-
-    task = asyncio.create_task(writer())
-    coming = log_reader.follow(
-        log, position, channels=(1, 2), until=0, running=lambda: going[0], now=time.time
-    )
-    async with asyncio.timeout(60):
-        async for entry in coming:
-            found.append(entry.data)
-    await task
-    return found
-
-
-@pytest.mark.slow
-def test_following_gives_what_comes_up_to_the_end(log: Path) -> None:
-    log.write_bytes(record(0, b"before"))
-
-    def write() -> None:
-        with open(log, "ab") as file:
-            file.write(record(1, b"after") + record(2, b"last"))
-
-    assert asyncio.run(_followed(log, write)) == [b"after\n", b"last\n"]
-
-
-@pytest.mark.slow
-def test_following_goes_over_a_rotation_and_loses_nothing(log: Path) -> None:
-    log.write_bytes(record(0, b"before"))
-
-    def write() -> None:
-        with open(log, "ab") as file:
-            file.write(record(1, b"old file"))
-        log.rename(log.with_name("container.log.1"))
-        log.write_bytes(record(2, b"new file"))
-
-    assert asyncio.run(_followed(log, write)) == [b"old file\n", b"new file\n"]
-
-
-@pytest.mark.slow
-def test_following_a_log_that_does_not_exist_yet(log: Path) -> None:
-    assert asyncio.run(_followed(log, lambda: None)) == []
-    assert asyncio.run(_followed(log, lambda: log.write_bytes(record(0, b"x")) and None)) == [
-        b"x\n"
-    ]
 
 
 def test_a_record_with_an_impossible_time_is_skipped(log: Path) -> None:
