@@ -31,6 +31,11 @@ class Paths:
         return self.root / "snapshots"
 
     @property
+    def init_layers(self) -> Path:
+        """See runtime.rootfs.init_layers."""
+        return self.root / "init"
+
+    @property
     def builds(self) -> Path:
         """Contexts and downloads of builds, for as long as they take."""
         return self.root / "builds"
@@ -79,7 +84,11 @@ class Paths:
         return self.run / "staged" / key
 
     def namespace(self, id: str) -> Path:
-        return self.netns / id[:12]
+        return Path(self.namespace_file(id))
+
+    def namespace_file(self, id: str) -> str:
+        """As `namespace`, for who names thousands: paths are built part by part."""
+        return f"{self.run}/netns/{id[:12]}"
 
     def make(self) -> None:
         """Create the directories; existing ones get the current modes."""

@@ -47,6 +47,7 @@ from runtime.network.sandbox import ContainerNetwork
 from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
+from runtime.rootfs.init_layers import InitLayers
 from runtime.rootfs.mount_refs import MountRefs
 from runtime.rootfs.overlay import OverlaySnapshots
 from runtime.system import forwards
@@ -102,7 +103,8 @@ def build_container_services(
     images = ImageStore(paths.images, database, partial(_users, store), boot_id)
     images.events.tell = partial(events.emit, "image")
     volumes = _volumes(paths, database, events, store)
-    snapshots = OverlaySnapshots(paths.snapshots, images)
+    shared = InitLayers(paths.init_layers, paths.snapshots)
+    snapshots = OverlaySnapshots(paths.snapshots, images, shared)
     mounted = MountRefs(snapshots, paths.rootfs)
     links = LinkResolver(store, networks)
     container_volumes = ContainerVolumes(

@@ -23,6 +23,7 @@ from runtime.filetree.scoped_root import Root
 from runtime.lifecycle.bundle import BundleBuilder
 from runtime.lifecycle.exit_watcher import ExitInfo, ExitWatcher
 from runtime.lifecycle.rootfs_mounts import (
+    asks_for_folders,
     furnish,
     furnish_init,
     lacks,
@@ -78,14 +79,20 @@ class Launcher:
 
     def prepare(self, c: Container) -> None:
         self._paths.container(c.id).mkdir(mode=0o700)
-        self._snapshots.create(c.id, c.image, synced=not c.host_config.auto_remove)
+        synced = not c.host_config.auto_remove
+        furnished = self._snapshots.create(c.id, c.image, synced=synced, furnished=True)
         self._volumes.create(c)
-        with self._mounted.initial(c.id) as root, Root(root) as inside:
-            furnish_init(inside)
-            self._volumes.fill(c, inside)
-            lacking = lacks(c, inside)
+        if furnished:
+            lacking = asks_for_folders(c) or self._volumes.fills(c)
+        else:
+            with self._mounted.initial(c.id) as root, Root(root) as inside:
+                furnish_init(inside)
+                self._volumes.fill(c, inside)
+                lacking = lacks(c, inside)
         if lacking:
             with self._mounted.borrowed(c.id) as root, Root(root) as inside:
+                if furnished:
+                    self._volumes.fill(c, inside)
                 furnish(c, inside)
         self._sandboxes.reserve(c)
 

@@ -51,6 +51,11 @@ def furnish(c: Container, inside: Root) -> None:
         folder(inside, path, what)
 
 
+def asks_for_folders(c: Container) -> bool:
+    """Is there anything that `furnish` creates, unless the image has it?"""
+    return any(_own_folders(c))
+
+
 def lacks(c: Container, inside: Root) -> bool:
     """Is there anything for `furnish` to create or refuse?"""
     return not all(inside.is_folder(path) for path, _ in _own_folders(c))

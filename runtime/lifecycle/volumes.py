@@ -85,6 +85,10 @@ class ContainerVolumes:
                 labels=options.labels,
             )
 
+    def fills(self, c: Container) -> bool:
+        """May `fill` copy anything?"""
+        return any(not (point.no_copy or point.subpath) for point in _volumes(c))
+
     def fill(self, c: Container, inside: Root) -> None:
         """Copy the image's files into empty volumes; `inside` is the image with nothing mounted.
 

@@ -66,6 +66,17 @@ def overlay(target: str, *, base: Path, lower: Sequence[str], options: str) -> N
         raise failed[0]
 
 
+def is_mounted(target: Path) -> bool:
+    """Is a file system of its own mounted at a directory?  Two calls; os.path.ismount makes six.
+
+    Not of bind mounts of the file system that the directory is in.
+    """
+    try:
+        return os.lstat(target).st_dev != os.lstat(target.parent).st_dev
+    except FileNotFoundError:
+        return False
+
+
 def unmount(target: Path) -> bool:
     """Unmount lazily (MNT_DETACH); False if nothing was mounted there."""
     if not _libc.umount2(os.fsencode(target), MNT_DETACH):

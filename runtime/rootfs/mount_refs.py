@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
+from runtime.rootfs.mount import is_mounted
 from runtime.rootfs.overlay import OverlaySnapshots
 
 _LOCKS = 64  # of containers; two that share one wait for each other
@@ -83,11 +84,13 @@ class MountRefs:
         finally:
             self._snapshots.unmount(root)
             root.rmdir()
+        self._snapshots.offer_init(id)
 
     def _mount(self, id: str) -> Path:
         root = self.place(id)
-        root.mkdir(mode=0o700, exist_ok=True)
-        self._snapshots.mount(id, root)
+        if not is_mounted(root):  # it mostly is, after a restart of the daemon
+            root.mkdir(mode=0o700, exist_ok=True)
+            self._snapshots.mount(id, root)
         return root
 
     def _leave(self, id: str) -> None:

@@ -1,7 +1,7 @@
 """Mount containers' writable layers over the layers of their images with overlayfs.
 
 folder/ID/diff    upperdir: what the container has written
-folder/ID/init    below it: the mount points that every container gets
+folder/ID/init    below it: the mount points that every container gets; mostly a link (`InitLayers`)
 folder/ID/work    workdir of overlayfs
 folder/ID/image   id of its image
 folder/ID/unsynced  there is no need to sync it: it goes with the end of its run
@@ -29,6 +29,7 @@ from runtime.filetree.walk import walk
 from runtime.images.layers import Layers
 from runtime.rootfs import mount as mounting
 from runtime.rootfs.diff import RUNTIME_MOUNTPOINTS, FileChange, changes
+from runtime.rootfs.init_layers import InitLayers
 from runtime.rootfs.mount import overlay
 
 log = logging.getLogger("netkit.rootfs")
@@ -50,42 +51,53 @@ class LayersOf(Protocol):
 class OverlaySnapshots:
     """Thread-safe for different containers."""
 
-    def __init__(self, folder: Path, images: LayersOf) -> None:
+    def __init__(self, folder: Path, images: LayersOf, init: InitLayers) -> None:
         self.folder = folder
         self._images = images
+        self._shared = init
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._empty = folder / "empty"  # stands in for an image without layers
         self._empty.mkdir(mode=0o755, exist_ok=True)
 
-    def create(self, id: str, image_id: str, *, synced: bool = True) -> None:
+    def create(
+        self, id: str, image_id: str, *, synced: bool = True, furnished: bool = False
+    ) -> bool:
         """`image_id` "": over no image.  NotFound.
+
+        With `furnished` its `init` is that of other containers of the image, if there is one to
+        share; returns whether it is.  Else it is empty.
 
         Not `synced` (--rm): unmounting does not wait until the file system below, of this
         container and of all others, is on the disk; neither does fsync(2) inside.
         """
-        if image_id:
-            self._images.layers_of(image_id)  # NotFound before anything is made
+        layers = self._images.layers_of(image_id) if image_id else ()  # NotFound, nothing is made
         home = self.folder / id
         home.mkdir(mode=0o710)
-        for layer in ("diff", "init"):
+        shared = furnished and self._shared.link(home, layers)
+        for layer in ("diff", "init")[: 1 if shared else 2]:
             (home / layer).mkdir(mode=0o755)  # whatever mode "/" has in the image, as in Docker
         (home / "work").mkdir(mode=0o700)
         create(home / "image", image_id.encode(), 0o600)
         if not synced and VOLATILE:
             create(home / "unsynced", b"", 0o600)
+        return shared
 
     def known(self) -> set[str]:
         return {p.name for p in self.folder.iterdir() if p.name != "empty"}
 
     def mount(self, id: str, target: Path) -> None:
         """Mount the root file system, unless it is mounted.  KernelError if overlayfs refuses."""
-        if not os.path.ismount(target):
+        if not mounting.is_mounted(target):
             init = self._init(id)
             self._mount(id, target, upper="diff", above=[str(init)] if init else [])
 
     def mount_init(self, id: str, target: Path) -> None:
         """Mount the image with the container's `init` as the writable layer."""
         self._mount(id, target, upper="init", above=[])
+
+    def offer_init(self, id: str) -> None:
+        """Its `init` is complete and not mounted: other containers of the image may share it."""
+        self._shared.offer(self.folder / id, self._layers(id))
 
     def mount_image(self, image_id: str, target: Path) -> None:
         """Mount an image by itself, read-only.  NotFound, KernelError if overlayfs refuses."""
@@ -103,8 +115,7 @@ class OverlaySnapshots:
             raise KernelError(f"{e.filename}: {e.strerror}", errno=e.errno) from e
 
     def _init(self, id: str) -> Path | None:
-        init = self.folder / id / "init"
-        return init if init.is_dir() else None
+        return self._shared.of(self.folder / id)
 
     def _mount(self, id: str, target: Path, *, upper: str, above: Sequence[str]) -> None:
         home = self.folder / id

@@ -13,7 +13,8 @@ from tests.engine.daemon import Engine, fresh, netkit_only
 
 # What the users of containers see: trees of images and containers, and files mounted into them
 INSIDE = re.compile(
-    r"images/layers/\w{64}/diff|snapshots/(\w{64}/(diff|init|work)|empty)|volumes/\w+/_data"
+    r"images/layers/\w{64}/diff|snapshots/(\w{64}/(diff|init|work)|empty)|init/\w{32}|"
+    r"volumes/\w+/_data"
 )
 SHARED = re.compile(r"containers/\w{64}/(hosts|hostname|resolv\.conf)")
 

@@ -237,8 +237,9 @@ class Snapshots:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def create(self, id: str, image: str, *, synced: bool) -> None:
+    def create(self, id: str, image: str, *, synced: bool, furnished: bool) -> bool:
         self._host.snapshots.add(id)
+        return False
 
     def remove(self, id: str) -> None:
         self._host.snapshots.discard(id)

@@ -12,6 +12,8 @@ from typing import cast
 import pytest
 
 from netkit.errors import NotFound
+from runtime.rootfs import mount_refs
+from runtime.rootfs.mount import is_mounted
 from runtime.rootfs.mount_refs import MountRefs
 from runtime.rootfs.overlay import OverlaySnapshots
 
@@ -99,3 +101,17 @@ def test_a_mount_does_not_wait_for_the_unmount_of_another_container(
         finally:
             synced.set()
         release.result(20)
+
+
+def test_what_is_mounted_since_an_earlier_daemon_is_not_mounted_again(
+    refs: MountRefs, snapshots: Snapshots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mount_refs, "is_mounted", lambda path: True)
+    assert refs.acquire("a") == tmp_path / "a"
+    assert snapshots.log == []
+
+
+def test_a_mount_is_told_by_its_device(tmp_path: Path) -> None:
+    assert is_mounted(Path("/proc"))
+    assert not is_mounted(tmp_path)
+    assert not is_mounted(tmp_path / "nosuch")

@@ -1,0 +1,117 @@
+"""Layers with the mount points that every container has, shared by the containers of an image.
+
+init/KEY           such a layer, over one stack of image layers
+snapshots/ID/init  a link to one, or a directory of the container's own
+
+To make one takes a mount, a dozen files and an unmount.  So from the second container of an image
+on its layer is kept for the next ones, which then need none of that.  (Not from the first: an image
+that a build made on its way has one container.)  Overlayfs never changes a lower layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from runtime.filetree.remove import remove_tree
+
+KEPT = 64  # layers that no container uses, at most
+SEEN = 256  # images whose first container is remembered
+# Of what is made in them: a daemon of another version does not use those of this one.
+VERSION = 1
+_AWAY = "."  # begins names of layers that are being removed
+
+
+class InitLayers:
+    """Thread-safe.  `users`: the folder of containers' layers."""
+
+    def __init__(self, folder: Path, users: Path) -> None:
+        self._folder, self._users = folder, users
+        self._lock = threading.Lock()  # while layers are linked, added or removed
+        self._seen: dict[str, None] = {}  # keys of images that have had a container
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            if name.startswith(_AWAY):
+                remove_tree(folder / name)
+
+    def link(self, home: Path, layers: Sequence[str]) -> bool:
+        """Link the layer to `home`, a container's folder; False if there is none yet.
+
+        `layers`: diff ids of the image's.
+        """
+        key = _key(layers)
+        with self._lock:
+            if not (self._folder / key).is_dir():
+                return False
+            self._link(home / "init", key)
+        return True
+
+    def of(self, home: Path) -> Path | None:
+        """The directory of a container's layer, shared or not; None if there is none."""
+        own = home / "init"
+        try:
+            return self._folder / os.path.basename(os.readlink(own))
+        except FileNotFoundError:
+            return None
+        except OSError:  # it is no link
+            return own
+
+    def offer(self, home: Path, layers: Sequence[str]) -> None:
+        """Share the layer of a container, which is complete and mounted nowhere, from now on.
+
+        Unless it is the image's first one, or another one is shared.  OSError if the container is
+        left without one.
+        """
+        key, own = _key(layers), home / "init"
+        with self._lock:
+            if key not in self._seen:
+                self._seen[key] = None
+                for old in [*self._seen][:-SEEN]:
+                    del self._seen[old]
+                return
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            _sync(own)
+        except OSError:
+            return  # e.g. the disk is full: it stays the container's own
+        with self._lock:
+            if os.path.lexists(self._folder / key):
+                return
+            own.rename(self._folder / key)
+            self._link(own, key)
+            self._sweep(key)
+
+    def _link(self, at: Path, key: str) -> None:
+        at.symlink_to(os.path.relpath(self._folder / key, at.parent))
+
+    def _sweep(self, fresh: str) -> None:
+        """Remove those that no container uses, where there are too many."""
+        names = set(os.listdir(self._folder)) - {fresh}
+        if len(names) <= KEPT:
+            return
+        for user in self._users.iterdir():
+            with suppress(OSError):  # it has one of its own, or goes just now
+                names.discard(os.path.basename(os.readlink(user / "init")))
+        for name in names:
+            away = self._folder / f"{_AWAY}{secrets.token_hex(8)}"
+            with suppress(OSError):  # the next daemon removes what is left
+                (self._folder / name).rename(away)
+                remove_tree(away)
+
+
+def _key(layers: Sequence[str]) -> str:
+    return hashlib.sha256(f"{VERSION} {' '.join(layers)}".encode()).hexdigest()[:32]
+
+
+def _sync(folder: Path) -> None:
+    """Bring a layer to the disk: after a power cut it is complete, or not there."""
+    for path, _, _ in os.walk(folder):  # its files are empty
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
