@@ -6,11 +6,11 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from netkit.errors import StoreError
 
@@ -123,6 +123,11 @@ class Database:
         except OSError as error:
             raise StoreError(f"the database {self._path} cannot be synced: {error}") from error
 
+    @property
+    def changes(self) -> int:
+        """How many rows were inserted, updated or deleted: the same while nothing is written."""
+        return self._db.total_changes
+
     def rows(self, sql: str, args: Sequence[object] = ()) -> list[sqlite3.Row]:
         with self._lock, self._failing():
             return self._db.execute(sql, tuple(args)).fetchall()
@@ -196,3 +201,24 @@ def _keep_private(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).chmod(0o600)
+
+
+class ReadAtOnce(Generic[T]):
+    """Rows by a key, read by one query; each by itself once anything was written after that.
+
+    For what is read key by key, each under a lock of its own: what is returned is as it is then.
+    """
+
+    def __init__(
+        self, database: Database, every: Callable[[], Mapping[str, T]], one: Callable[[str], T]
+    ) -> None:
+        """`one` is also called for keys at which `every` raises KeyError."""
+        self._database, self._one = database, one
+        self._changes = database.changes  # before they are read
+        self._every = every()
+
+    def __call__(self, key: str) -> T:
+        if self._database.changes == self._changes:
+            with suppress(KeyError):
+                return self._every[key]
+        return self._one(key)

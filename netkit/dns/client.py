@@ -42,6 +42,8 @@ class Resolver:
         self._there: dict[str, str] = {}  # what it has: the namespaces' marks
         self._sent: dict[str, Zone] = {}  # zones as it has them
         self._fields: dict[str, Message] = {}  # views as it has them, but for the zones' content
+        self._made = control.Digests()  # of views to be sent
+        self._digests: dict[str, str] = {}  # of views that it had when we connected
         self._closing = False
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC)
         self._watch = threads.looping("dns-watch", self._watching, over=lambda: self._closing)
@@ -129,6 +131,10 @@ class Resolver:
         sockets = listening(ns_path, self._open_socket, view.address) if fresh else []
         try:
             fields = control.view_fields(view)
+            if self._has(sandbox_id, view) and not fresh:
+                self._sent |= {zone.id: zone for zone in view.zones}
+                self._fields[sandbox_id] = fields
+                return
             zones = self._send_zones(view)
             if not fresh and self._fields.get(sandbox_id) == fields:
                 if zones:
@@ -144,6 +150,13 @@ class Resolver:
         self._there[sandbox_id] = mark
         self._fields[sandbox_id] = fields
         self._forget(answer)
+
+    def _has(self, sandbox_id: str, view: ResolverView) -> bool:
+        """Has it had all of this view since an earlier daemon, or connection, sent it?"""
+        digest = self._digests.pop(sandbox_id, None)
+        if digest is None or any(self._sent.get(z.id, z) != z for z in view.zones):
+            return False  # a zone was changed since
+        return digest == self._made.view(view)
 
     def _send_zones(self, view: ResolverView) -> list[Message]:
         """Send what differs in the view's zones; the last few messages are returned, to be sent."""
@@ -202,7 +215,8 @@ class Resolver:
         """Find a running process and learn what it has."""
         if not self._process.connect():
             return False
-        self._sent, self._fields = {}, {}
+        self._sent, self._fields, self._digests = {}, {}, {}
+        self._made = control.Digests()
         try:
             self._there = self._listed()
         except Dead:  # it was just ending
@@ -215,6 +229,9 @@ class Resolver:
         while True:
             answer = self._process.call({"do": "list", "after": max(found, default="")})
             found |= answer["sandboxes"]
+            # One of an earlier version has none.
+            digests = answer.get("digests", ())
+            self._digests |= dict(zip(sorted(answer["sandboxes"]), digests, strict=False))
             if not answer.get("more"):
                 return found
 

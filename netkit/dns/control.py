@@ -9,8 +9,9 @@ Every message of the daemon is answered by one of the resolver: {} or what was a
     {"do": "set", "id", "ns", "zones", "links", "upstreams", "forward"}  + UDP and TCP sockets
     {"do": "update", the same without "ns"}                              without sockets
     {"do": "remove", "id"}     both answer {"dropped": ids of zones no sandbox needs any more}
-    {"do": "list", "after": id}    {"sandboxes": {id: ns}, "pid": its number, "more"}, of ids after
-                     that one the first LISTED in alphabetical order; `more`: there are others
+    {"do": "list", "after": id}    {"sandboxes": {id: ns}, "pid": its number, "more", "digests"}, of
+                     ids after that one the first LISTED in alphabetical order; `more`: there are
+                     others; `digests` of their views, in this order
     {"do": "quit"}
 """
 
@@ -26,7 +27,7 @@ from netkit.dns.zones import ResolverView, Zone
 
 Message = dict[str, Any]
 
-LISTED = 1000  # sandboxes in one answer, of 90 bytes each
+LISTED = 1000  # sandboxes in one answer, of 120 bytes each
 LARGEST = 256 * 1024  # bytes of one message, what a socket's buffer takes by default
 CHUNK = 64 * 1024  # of a zone's content in one message
 MAPPINGS = ("names", "dotted", "reverse")  # of a zone
@@ -104,6 +105,34 @@ def view_fields(view: ResolverView) -> Message:
         "upstreams": list(view.upstreams),
         "forward": view.forward,
     }
+
+
+class Digests:
+    """Of views, with the content of their zones: equal ones are equal.
+
+    A resolver that has a view needs not be sent it again by the next daemon.
+    """
+
+    def __init__(self) -> None:
+        self._zones: dict[str, tuple[Zone, str]] = {}  # by id; many views have one zone
+
+    def view(self, view: ResolverView) -> str:
+        parts = [view_fields(view), *map(self._zone, view.zones)]
+        return _digest(parts)
+
+    def _zone(self, zone: Zone) -> str:
+        known = self._zones.get(zone.id)
+        if known is None or known[0] is not zone:
+            parts = [zone.name, zone.domain, zone.below, *(getattr(zone, m) for m in MAPPINGS)]
+            known = self._zones[zone.id] = (zone, _digest(parts))
+        return known[1]
+
+
+def _digest(parts: Any) -> str:
+    import hashlib  # with OpenSSL: a resolver of which no second daemon asks does without
+
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,7 +158,11 @@ class Server:
     def _list(self, after: str) -> Message:
         ids = sorted(id for id in self._marks if id > after)
         page = {id: self._marks[id] for id in ids[: control.LISTED]}
-        return {"sandboxes": page, "pid": os.getpid(), "more": len(ids) > len(page)}
+        digests = control.Digests()
+        return {
+            "sandboxes": page, "pid": os.getpid(), "more": len(ids) > len(page),
+            "digests": [digests.view(self._view(id)) for id in page],
+        }  # fmt: skip
 
     def _obey(self, message: Message, sockets: list[socket.socket]) -> Message:
         match message["do"]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import defaultdict
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 
 import msgspec
 
 from netkit.errors import Conflict, InvalidSpec, NotFound, NotSupported
-from netkit.store import Database, Kind
+from netkit.store import Database, Kind, ReadAtOnce
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 UNREADABLE = "unreadable"  # the verdict of a rule whose row cannot be decoded
@@ -173,6 +174,17 @@ class AccessRuleStore:
         where, args = (" WHERE target=?", (target,)) if target is not None else ("", ())
         rows = self._db.rows(f"SELECT * FROM access{where} ORDER BY seq", args)
         return [self._rule(row) for row in rows]
+
+    def on(self) -> ReadAtOnce[list[AccessRule]]:
+        """As `stored`, by target, for who asks for many of them, most of which have none."""
+
+        def every() -> dict[str, list[AccessRule]]:
+            found: dict[str, list[AccessRule]] = defaultdict(list)
+            for rule in self.stored():
+                found[rule.target].append(rule)
+            return found
+
+        return ReadAtOnce(self._db, every, lambda target: self.stored(target=target))
 
     def of_sandbox(
         self, *, target: str | None = None, source: str | None = None

@@ -146,6 +146,7 @@ class DriftRepair:
         if not self.chosen:
             desired |= p.desired_state.base()
         free: set[str] = {e.record.id[:12] for e in networks}
+        ready, rules = p.records.ready(), p.policies.at_once()
         for state, opened in p.records.sandboxes():
             # The kernel's thread runs this: to wait for the lock would be to wait for an operation
             # that waits for this thread.
@@ -153,11 +154,11 @@ class DriftRepair:
                 if not ours or state != READY:
                     self.had_operations = True
                     continue
-                records = p.records.of_sandbox(sandbox=opened.sandbox.id, ready=True)
+                records = ready(opened.sandbox.id)
                 joined = self._joined(records, networks)
                 if self.chosen and not joined:
                     continue
-                access = p.policies.resolve(joined)
+                access = p.policies.resolve(joined, rules)
                 desired |= p.desired_state.endpoints(opened.sandbox, joined, access)
                 p.policies.set_applied(access)
                 free |= {r.id[:12] for r in records}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import msgspec
 from netkit.driver import PortMapping
 from netkit.errors import AlreadyExists
 from netkit.spec import EndpointRecord, PortSpec, Sandbox
-from netkit.store import Database, Kind
+from netkit.store import Database, Kind, ReadAtOnce
 
 PENDING, READY, LEAVING = "pending", "ready", "leaving"
 SANDBOX = Kind("sandbox", "sandboxes", "restart its container, or remove it")
@@ -160,6 +161,23 @@ class EndpointStore:
         )
         found = self._db.readable(rows, _record.decode, ENDPOINT)
         return sorted(found, key=lambda r: (r.owner_name, r.sandbox, r.ifname))
+
+    def ready(self) -> ReadAtOnce[list[EndpointRecord]]:
+        """Ready endpoints of a sandbox, for who asks for many of them."""
+
+        def every() -> dict[str, list[EndpointRecord]]:
+            found: dict[str, list[EndpointRecord]] = defaultdict(list)
+            for record in self.of_sandbox(ready=True):
+                found[record.sandbox].append(record)
+            return found
+
+        return ReadAtOnce(self._db, every, lambda id: self.of_sandbox(sandbox=id, ready=True))
+
+    def opened(self) -> ReadAtOnce[SandboxRow | None]:
+        """As `sandbox`, for who asks for many of them."""
+        return ReadAtOnce(
+            self._db, lambda: {row.opened.sandbox.id: row for row in self.sandboxes()}, self.sandbox
+        )
 
     def of_container(self, container: str) -> list[EndpointRecord]:
         """List ready endpoints of a container of another engine, by that engine's id of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from netkit.locks import KeyedLocks
 from netkit.model import (
@@ -24,9 +25,9 @@ from netkit.model.vxlan import VxlanFdb
 from netkit.network.desired import DesiredState
 from netkit.network.deviation import Wanted, explicit
 from netkit.network.endpoint import AttachedEndpoint
-from netkit.network.endpoint_store import READY, EndpointStore
+from netkit.network.endpoint_store import READY, EndpointStore, SandboxRow
 from netkit.network.entry import NetworkEntry
-from netkit.network.policy import PolicyResolver
+from netkit.network.policy import PolicyResolver, RulesOn
 from netkit.network.registry import NetworkRegistry
 from netkit.network.unreadable_rows import GLOBAL_OWNER, SHORT
 from netkit.spec import EndpointRecord
@@ -63,6 +64,13 @@ class Scope:
                 self.things[route.key] = Wanted(resource=route, **about)  # type: ignore[arg-type]
 
 
+class _Rows(NamedTuple):
+    """How they are read: each by itself, or all at once."""
+
+    sandbox: Callable[[str], SandboxRow | None]
+    rules: RulesOn | None = None
+
+
 class Scopes:
     """`administered` gives the ids of sandboxes in which a process may have CAP_NET_ADMIN."""
 
@@ -92,6 +100,9 @@ class Scopes:
         scope = Scope(admins=self.administered())
         unfinished = {e.record.id for _, e in registry.unfinished()} | registry.changing
         marks = None if owners is None else [self._parsed(o) for o in owners]
+        rows = _Rows(self._records.sandbox)
+        if marks is None:  # one query for all, not two for each
+            rows = _Rows(self._records.opened(), self._policies.at_once())
         for entry in registry.all():
             mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]
             if registry.is_driver_missing(entry) or (marks is not None and not mine):
@@ -103,7 +114,7 @@ class Scopes:
             found = [r for r in resources if r.owner != self.shared_owner]
             scope.add(found, network=entry.name)
             whole = marks is None or any(not m[1] for m in mine)
-            self._endpoints(scope, entry, None if whole else {m[1] for m in mine})
+            self._endpoints(scope, entry, rows, None if whole else {m[1] for m in mine})
         if marks is None or any(m[0] == GLOBAL_OWNER for m in marks):
             ready = [e for e in registry.all() if e.record.id not in unfinished]
             ready = [e for e in ready if not registry.is_driver_missing(e)]
@@ -115,17 +126,19 @@ class Scopes:
         network, _, endpoint = owner.removeprefix(self.desired_state.prefix).partition(":")
         return network, endpoint
 
-    def _endpoints(self, scope: Scope, entry: NetworkEntry, only: Collection[str] | None) -> None:
+    def _endpoints(
+        self, scope: Scope, entry: NetworkEntry, rows: _Rows, only: Collection[str] | None
+    ) -> None:
         for record in self._records.of_sandbox(network=entry.record.id, ready=True):
             if only is not None and record.id[:SHORT] not in only:
                 continue
             with self._locks.try_hold(record.sandbox) as ours:
-                row = self._records.sandbox(record.sandbox) if ours else None
+                row = rows.sandbox(record.sandbox) if ours else None
                 if row is None or row.state != READY:
                     scope.busy.add(f"{entry.config.owner}:{record.id[:SHORT]}")
                     continue
                 joined = [AttachedEndpoint(entry, record)]
-                access = self._policies.resolve(joined)
+                access = self._policies.resolve(joined, rows.rules)
                 made = self.desired_state.endpoints(row.opened.sandbox, joined, access)
                 pair, inside = self.desired_state.made_inside(row.opened.sandbox, entry, record)
             scope.pairs |= pair

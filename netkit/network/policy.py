@@ -29,6 +29,7 @@ from netkit.spec import EndpointRecord
 
 MANY = 16  # endpoints whose rules are looked for one by one
 InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
+RulesOn = Callable[[str], list[AccessRule]]  # those stored on a sandbox, in order
 
 
 class PolicyResolver:
@@ -52,16 +53,29 @@ class PolicyResolver:
 
     # what should be
 
-    def resolve(self, joined: Iterable[tuple[NetworkEntry, EndpointRecord]]) -> InForce:
-        return {record.id: self._wanted(entry, record) for entry, record in joined}
+    def at_once(self) -> RulesOn:
+        """`rules` for who resolves for many."""
+        return self._rules.on()
 
-    def _wanted(self, entry: NetworkEntry, record: EndpointRecord) -> tuple[Access, ...]:
+    def resolve(
+        self,
+        joined: Iterable[tuple[NetworkEntry, EndpointRecord]],
+        rules: RulesOn | None = None,
+    ) -> InForce:
+        on = rules or (lambda id: self._rules.stored(target=id))
+        return {record.id: self._wanted(entry, record, on) for entry, record in joined}
+
+    def _wanted(
+        self, entry: NetworkEntry, record: EndpointRecord, on: RulesOn
+    ) -> tuple[Access, ...]:
         if entry.policy is None or not record.address:
             return ()
-        return (*self._user_rules(entry.policy, record), *self._links(entry, record))
+        return (*self._user_rules(entry.policy, record, on), *self._links(entry, record))
 
-    def _user_rules(self, policy: TrafficPolicy, record: EndpointRecord) -> Iterable[Access]:
-        for rule in self._rules_on(record):
+    def _user_rules(
+        self, policy: TrafficPolicy, record: EndpointRecord, on: RulesOn
+    ) -> Iterable[Access]:
+        for rule in self._rules_on(record, on):
             if rule.verdict == UNREADABLE or self._partly_known(rule.source):
                 with self._lock:
                     noted = self._noted.get(record.id, ())
@@ -81,14 +95,13 @@ class PolicyResolver:
                     published=rule.published,
                 )
 
-    def _rules_on(self, record: EndpointRecord) -> list[AccessRule]:
+    @staticmethod
+    def _rules_on(record: EndpointRecord, on: RulesOn) -> list[AccessRule]:
         """Rules on its sandbox, or on the container that another engine runs in it."""
-        found = self._rules.stored(target=record.sandbox)
+        found = on(record.sandbox)
         if not record.container:
             return found
-        return sorted(
-            [*found, *self._rules.stored(target=record.container)], key=lambda rule: rule.seq
-        )
+        return sorted([*found, *on(record.container)], key=lambda rule: rule.seq)
 
     def _partly_known(self, source: str) -> bool:
         """Whether there are rows about a source that cannot be read."""

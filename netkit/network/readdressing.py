@@ -113,6 +113,8 @@ class Readdressing:
     def undo_cut_short(self, record: EndpointRecord) -> None:
         """Of a daemon that was killed meanwhile; release, too, what was allocated for it."""
         new: AttachedEndpoint | None = None
+        if not record.changing and not has_any_address(self._p.registry.get(record.network)):
+            return
         if record.changing:
             (now,) = self._s.attach_entries([record])
             found = [cast(IPv4Interface, ip_interface(a)) for a in record.changing]

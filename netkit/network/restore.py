@@ -18,7 +18,7 @@ from netkit.network.sandbox import SandboxController
 from netkit.network.unreadable_rows import Unread, unread, without_kept
 from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import Change, Converger
-from netkit.spec import Sandbox
+from netkit.spec import EndpointRecord, Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ def restore_sandboxes(
 
     A sandbox with a process is kept whatever the state of its row: its addresses are in use.
     """
+    ready = records.ready()
     for state, opened in records.sandboxes():
         id = opened.sandbox.id
         if id not in live:
@@ -40,7 +41,7 @@ def restore_sandboxes(
             records.save(records.of_sandbox(sandbox=id))
         if state != READY or opened.sandbox != live[id] or not records.readable(id):
             records.save_sandbox(msgspec.structs.replace(opened, sandbox=live[id]), READY)
-        for record in records.of_sandbox(sandbox=id, ready=True):
+        for record in ready(id):
             undo = partial(sandboxes.readdressing.undo_cut_short, record)
             _try(f"undo a change of {record.owner_name}'s addresses", undo)
     for record in records.unfinished():
@@ -125,9 +126,11 @@ def converge_everything(
         _each_network(parts, rows)
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
     together = Together(parts.converger)
+    ready, rules = parts.records.ready(), parts.policies.at_once()
+    joined_all: list[EndpointRecord] = []
     for _, opened in parts.records.sandboxes():
-        joined = sandboxes.attach_entries(sandboxes.endpoints(opened.sandbox.id))
-        access = parts.policies.resolve(joined)
+        joined = sandboxes.attach_entries(ready(opened.sandbox.id))
+        access = parts.policies.resolve(joined, rules)
         state = parts.desired_state.of_sandbox(opened.sandbox, joined, access)
         wanted.update(state)
         if opened.sandbox.id not in live:
@@ -136,8 +139,9 @@ def converge_everything(
         together.add(f"restore the network of {opened.sandbox.name}", change)
         parts.policies.set_applied(access)
         _hold_ports(parts.ports, opened)
-        parts.names.publish([r for _, r in joined], ())
+        joined_all += [r for _, r in joined]
     together.finish()
+    parts.names.publish(joined_all, ())
     # Last: until everything that is ready has been made, what has our mark may be what a row needs,
     # and what is removed too early cuts off containers that ran on.
     before_sweep()
@@ -147,7 +151,9 @@ def converge_everything(
 class Together:
     """Converge to several changes at a time; where that fails, to each by itself, reported."""
 
-    MOST = 64  # changes at a time: their namespaces are open meanwhile
+    # Changes at a time.  Fewer than the sockets of a look (OPEN_AT_ONCE of netkit.kernel.session):
+    # else each namespace is opened anew for each of its passes over all of them.
+    MOST = 60
 
     def __init__(self, converger: Converger) -> None:
         self._converger = converger

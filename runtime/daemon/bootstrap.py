@@ -122,7 +122,7 @@ def bootstrap(
     )
     docker = build_docker_services(config, database, below, above.recovery)
     restore = partial(_restore, above, sweep_builds, below, weave, cni, docker)
-    close = partial(_close, weave, below, shim, database, docker)
+    close = partial(_close, weave, below, above, shim, database, docker)
     metrics = partial(build_sources, below, above, weave, shim.runtime)
     return Daemon(engine, engine_id, above.recovery, above.health, docker, restore, close, metrics)
 
@@ -162,6 +162,7 @@ def _restore(
 def _close(
     weave: WeaveService,
     below: NetworkServices,
+    above: ContainerServices,
     shim: Shim,
     database: Database,
     docker: DockerServices | None,
@@ -170,7 +171,9 @@ def _close(
         docker.following.close()
     weave.close()
     below.close()
-    shim.cgroups.remove(CGROUP)  # stays while containers run: only empty groups go
+    # Its directories, ten for each container with version 1, would stay while any runs.
+    if not any(c.state.alive for c in above.store.all()):
+        shim.cgroups.remove(CGROUP)
     database.close()
 
 

@@ -35,6 +35,8 @@ class ExitWatcher:
         self._workers = workers
         self._lock = threading.Lock()
         self._fds: dict[str, int] = {}
+        # Those that the loop has yet to add: a start with many wakes it a few times, not for each.
+        self._new: list[tuple[str, int, Callable[[], None]]] = []
 
     def watch(self, id: str, pid: int, gone: Callable[[], None]) -> None:
         """Call `gone` when process `pid` has exited, at once if it has already."""
@@ -46,13 +48,17 @@ class ExitWatcher:
         self.forget(id)
         with self._lock:
             self._fds[id] = fd
-        threads.post(self._loop, f"watching {id[:12]}", self._add, id, fd, gone)
+            self._new.append((id, fd, gone))
+            first = len(self._new) == 1
+        if first:
+            threads.post(self._loop, "watching containers", self._add)
 
-    def _add(self, id: str, fd: int, gone: Callable[[], None]) -> None:
+    def _add(self) -> None:
         with self._lock:
-            if self._fds.get(id) != fd:
-                return  # `forget` was called before the loop got here
-            self._loop.add_reader(fd, self._fire, id, fd, gone)
+            new, self._new = self._new, []
+            for id, fd, gone in new:
+                if self._fds.get(id) == fd:  # else `forget` was called before the loop got here
+                    self._loop.add_reader(fd, self._fire, id, fd, gone)
 
     def _fire(self, id: str, fd: int, gone: Callable[[], None]) -> None:
         self._close(id, fd)

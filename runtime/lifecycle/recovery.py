@@ -53,7 +53,8 @@ class Recovery:
         live = self._live()
         for of_engine in self.other_engines:
             live.update(of_engine())
-        self._networks.restore(live)
+        with self._dns_publisher.gathering():
+            self._networks.restore(live)
         threads.attempt("restoring names", self._dns_publisher.restore)
         left = self._leftovers()
         for c in self._store.all():

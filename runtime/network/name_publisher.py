@@ -7,13 +7,14 @@ changes in one batch.  A container is not started before its own view is in plac
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from netkit import threads
 from netkit.dns import zones
@@ -52,6 +53,7 @@ class DnsPublisher:
         self._busy = False
         self._views = 0
         self._failed: tuple[set[str], set[str]] = (set(), set())  # to retry, as above
+        self._gathering = False  # whether changes wait for `restore`
         self._mixed = False  # whether other engines' containers have been seen
         self._trouble = ""  # the last error, so that it is logged once
         self._thread = threads.looping("netkit-names", self._loop, over=lambda: self._closed)
@@ -72,6 +74,19 @@ class DnsPublisher:
             self._changed |= {e.network for e in named}
             self._left |= {e.sandbox for e in by_container(left)}
             self._wake.notify()
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """What is published meanwhile waits for the next flush or `restore`.
+
+        For a start of the daemon: else each network is read and sent again for each of its
+        containers, beside the thread that restores them.
+        """
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
 
     def refresh(self, network: str) -> None:
         """See `publish`."""
@@ -139,7 +154,7 @@ class DnsPublisher:
         while True:
             with self._wake:
                 self._busy = False
-                while not (self._changed or self._left or self._waiting or self._closed):
+                while not (self._due() or self._waiting or self._closed):
                     # evaluated after each wake-up: `restore` may have found a resolver
                     idle = self._resolver is not None and not self._views
                     failed = any(self._failed)
@@ -174,6 +189,9 @@ class DnsPublisher:
             if error is None and (changed or left):
                 # After that: callers that wait need the names, and no count of them.
                 threads.attempt("counting the resolver's views", partial(self._count_views, gone))
+
+    def _due(self) -> bool:
+        return bool(self._changed or self._left) and not self._gathering
 
     def _update_resolver(self, changed: set[str], left: set[str]) -> set[str]:
         """Return the ids of sandboxes, or of dockerd's containers, that have no endpoint now."""
@@ -240,18 +258,18 @@ class DnsPublisher:
         return found
 
     def _set(self, id: str, view: ResolverView) -> None:
-        place = self._paths.namespace(id)
+        place = self._paths.namespace_file(id)
         other = self._of_engine(id) if self._store.get(id) is None else None
         if other is not None:
-            place = Path(other.ns)
+            place = other.ns
             if other.handover and not other.container:
                 return
             if other.handover:
                 view = replace(view, address=BESIDE)
         try:
-            self._ensure_resolver().set(id, str(place), view)
+            self._ensure_resolver().set(id, place, view)
         except KernelError:
-            if place.exists():
+            if os.path.exists(place):
                 raise
             log.debug("sandbox %s was closed before its names were published", id)
 

@@ -9,6 +9,8 @@ the pid files that conmon wrote and the bundle's config.json have the same.
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,14 @@ DAMAGED = (ValueError, LookupError, TypeError)
 class Running:
     init: Process
     monitor: Process | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Of a process.json."""
+
+    running: Running
+    cgroup: str  # "" in those of earlier versions
 
 
 class _Linux(msgspec.Struct):
@@ -50,14 +60,63 @@ def write(bundle: Path, running: Running, cgroup: str) -> None:
     fresh.rename(bundle / NAME)  # atomic; if the daemon is killed before, see _by_pid_files
 
 
+class ProcessFiles:
+    """Those of all bundles; each is read once, as it is written once.  Thread-safe.
+
+    They are read and removed under one lock: so what is known of a container is of the run whose
+    bundle is there.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, Contents] = {}  # by bundle
+        self._lock = threading.Lock()
+
+    def write(self, bundle: Path, running: Running, cgroup: str) -> None:
+        write(bundle, running, cgroup)
+        self._known[bundle] = Contents(running, cgroup)
+
+    def running(self, bundle: Path) -> Running | None:
+        """See `running`."""
+        found = self._read(bundle)
+        return _by_pid_files(bundle) if found is None else found.running
+
+    def cgroup(self, bundle: Path) -> str:
+        """See `cgroup`."""
+        found = self._read(bundle)
+        return found.cgroup if found is not None and found.cgroup else cgroup(bundle)
+
+    def remove(self, bundle: Path) -> None:
+        """Remove the file, if it exists."""
+        with self._lock:
+            self._known.pop(bundle, None)
+            with suppress(OSError):  # then the bundle cannot be removed either
+                (bundle / NAME).unlink()
+
+    def _read(self, bundle: Path) -> Contents | None:
+        if known := self._known.get(bundle):
+            return known
+        with self._lock:
+            found = _read(bundle)
+            if found is not None:
+                self._known[bundle] = found
+        return found
+
+
 def running(bundle: Path) -> Running | None:
     """None if the container was not created."""
+    found = _read(bundle)
+    return _by_pid_files(bundle) if found is None else found.running
+
+
+def _read(bundle: Path) -> Contents | None:
+    """None if there is none, or it is damaged."""
     try:
         doc = json.loads(content(bundle / NAME))
         monitor = Process(*doc["monitor"]) if doc["monitor"] else None
-        return Running(init=Process(*doc["init"]), monitor=monitor)
+        processes = Running(init=Process(*doc["init"]), monitor=monitor)
+        return Contents(processes, str(doc.get("cgroup", "")))
     except (FileNotFoundError, *DAMAGED):
-        return _by_pid_files(bundle)
+        return None
 
 
 def cgroup(bundle: Path) -> str:

@@ -29,12 +29,12 @@ from typing import Any
 from netkit.errors import InvalidSpec, NetkitError
 from netkit.gone import if_there
 from runtime.filetree.small_file import content
-from runtime.oci import binaries, conmon, process_file
+from runtime.oci import binaries, conmon
 from runtime.oci.cgroup_lock import CgroupLock
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.process import Process, readable
-from runtime.oci.process_file import Running
+from runtime.oci.process_file import ProcessFiles, Running
 from runtime.oci.recent_starts import RecentStarts
 
 RUN_SECONDS = 30.0
@@ -64,6 +64,7 @@ class Shim:
             self.conmon = binaries.find("conmon")
         self._recent = RecentStarts()
         self._lock = CgroupLock()
+        self._files = ProcessFiles()
         self._begun: dict[str, conmon.Launch] = {}  # by container, between `begin` and `create`
 
     # create, start, stop, delete
@@ -99,7 +100,7 @@ class Shim:
             raise StartFailed(f"container {id[:12]} exited before it was started")
         monitor = Process.of(int(content(self.bundle(id) / "conmon.pid")))
         group = str(spec["linux"]["cgroupsPath"])
-        process_file.write(self.bundle(id), Running(init=init, monitor=monitor), group)
+        self._files.write(self.bundle(id), Running(init=init, monitor=monitor), group)
         return init
 
     def withdraw(self, id: str) -> None:
@@ -181,7 +182,7 @@ class Shim:
         killed.
         """
         running = self.running(id)
-        group = process_file.cgroup(self.bundle(id))
+        group = self._files.cgroup(self.bundle(id))
         if (running and running.init.alive) or (group and self.cgroups.processes(group)):
             with suppress(NetkitError):
                 self._run("delete", "--force", id)
@@ -225,6 +226,7 @@ class Shim:
         return found
 
     def _forget(self, id: str) -> None:
+        self._files.remove(self.bundle(id))
         shutil.rmtree(self.bundle(id), ignore_errors=True)
         with suppress(FileNotFoundError):
             (self.exits / id).unlink()
@@ -243,7 +245,7 @@ class Shim:
         return (self.bundles / id).exists() or (self.state / id).exists()
 
     def running(self, id: str) -> Running | None:
-        return process_file.running(self.bundle(id))
+        return self._files.running(self.bundle(id))
 
     def alive(self, id: str) -> bool:
         running = self.running(id)
@@ -260,11 +262,11 @@ class Shim:
         return ExitStatus(code=code, finished_ns=finished, oom=oom)
 
     def paused(self, id: str) -> bool:
-        group = process_file.cgroup(self.bundle(id))
+        group = self._files.cgroup(self.bundle(id))
         return bool(group) and self.cgroups.frozen(group)
 
     def processes(self, id: str) -> list[int]:
-        group = process_file.cgroup(self.bundle(id))
+        group = self._files.cgroup(self.bundle(id))
         return self.cgroups.processes(group) if group else []
 
     # control of conmon

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netkit.errors import StoreError
-from netkit.store import Database, Kind
+from netkit.store import Database, Kind, ReadAtOnce
 
 TABLES = [
     "CREATE TABLE a (id TEXT PRIMARY KEY, doc BLOB); "
@@ -117,3 +117,33 @@ def test_a_flush_that_fails_says_which_database(
     with pytest.raises(StoreError, match=r"db cannot be synced: .*Input/output error"):
         database.flush()
     database.close()
+
+
+def test_rows_read_at_once_are_read_anew_once_anything_was_written(database: Database) -> None:
+    database.execute("INSERT INTO a VALUES ('x', 'old'), ('y', 'old')")
+    read: list[str] = []
+
+    def every() -> dict[str, str]:
+        read.append("all")
+        return {str(row["id"]): str(row["doc"]) for row in database.rows("SELECT * FROM a")}
+
+    def one(key: str) -> str:
+        read.append(key)
+        return "".join(row["doc"] for row in database.rows("SELECT * FROM a WHERE id=?", (key,)))
+
+    of = ReadAtOnce(database, every, one)
+    assert [of("x"), of("y"), of("nosuch")] == ["old", "old", ""]
+    assert read == ["all", "nosuch"]
+    database.execute("UPDATE a SET doc='new' WHERE id='x'")
+    assert [of("x"), of("y")] == ["new", "old"]
+    assert read == ["all", "nosuch", "x", "y"]
+    database.execute("DELETE FROM a")
+    assert of("x") == ""
+
+
+def test_what_is_written_while_all_rows_are_read_is_seen(database: Database) -> None:
+    def every() -> dict[str, str]:
+        database.execute("INSERT INTO a VALUES ('x', '')")  # by another thread
+        return {"x": "before"}
+
+    assert ReadAtOnce(database, every, lambda key: "after")("x") == "after"

@@ -17,6 +17,7 @@ from netkit.dns import control, core, server
 from netkit.dns.client import Resolver
 from netkit.dns.forward import Forwarder
 from netkit.dns.server import Server
+from netkit.dns.zones import ResolverView
 from tests.unit.runtime.lifecycle.test_faults import ERRORS
 
 SET = {"do": "set", "ns": "1:2", "zones": [], "links": {}, "upstreams": [], "forward": True}
@@ -55,6 +56,7 @@ def test_more_sandboxes_than_a_message_has_room_for_are_listed(
     served, daemon = resolver
     marks = {f"{n:064x}": f"4:{4026532000 + n}" for n in range(4000)}
     served._marks = dict(marks)
+    served._fields = dict.fromkeys(marks, control.view_fields(ResolverView(zones=())))
     client = Resolver(tmp_path / "dns", None)  # type: ignore[arg-type]
     client._process = Mock(call=lambda message: asked(served, daemon, message, []))
     assert client._connect()

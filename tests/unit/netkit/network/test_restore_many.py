@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from types import SimpleNamespace
 
 import pytest
 
+from netkit.kernel.session import OPEN_AT_ONCE
 from netkit.model import Key, State, Sysctl
 from netkit.network.restore import Together
 from netkit.reconcile.converge import Change
@@ -53,6 +55,42 @@ def test_looks_and_writes_of_a_start_do_not_grow_with_the_containers(bench: Benc
     assert bench.things() == before
     assert looks <= 4  # what networks share, all containers, and what each change verifies
     assert writes <= 2  # none for a container that is as it was
+
+
+def test_queries_of_a_start_do_not_grow_with_the_containers(bench: Bench) -> None:
+    live, queries = opened(bench, MANY), []
+    bench.killed()
+    rows = bench.database.rows
+
+    def noted(sql: str, args: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        queries.append(sql)
+        return rows(sql, args)
+
+    bench.database.rows = noted  # type: ignore[method-assign, assignment]
+    bench.net.restore(live)
+    del bench.database.rows
+    assert len(queries) < 2 * MANY
+
+
+def test_queries_of_a_look_at_links_do_not_grow_with_the_containers(bench: Bench) -> None:
+    opened(bench, MANY)
+    queries: list[str] = []
+    rows = bench.database.rows
+
+    def noted(sql: str, args: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        queries.append(sql)
+        return rows(sql, args)
+
+    bench.database.rows = noted  # type: ignore[method-assign, assignment]
+    bench.net.links.check()
+    bench.net.repair()
+    del bench.database.rows
+    assert len(queries) < 2 * MANY
+
+
+def test_a_look_has_room_for_all_namespaces_of_a_change() -> None:
+    """One socket is the host's.  With more each is opened for each pass over the namespaces."""
+    assert Together.MOST < OPEN_AT_ONCE
 
 
 def test_more_than_the_most_at_a_time_are_all_restored(

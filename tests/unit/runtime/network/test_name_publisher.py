@@ -156,7 +156,7 @@ def _endpoint(sandbox: str, network: str, number: int) -> EndpointRecord:
 
 def _updates(networks: Any, tmp_path: Path) -> tuple[DnsPublisher, dict[str, Any]]:
     """A publisher for containers of netkit's own, and the views that its resolver gets."""
-    names = DnsPublisher(SimpleNamespace(namespace=lambda id: tmp_path / id))  # type: ignore[arg-type]
+    names = DnsPublisher(SimpleNamespace(namespace_file=lambda id: f"{tmp_path}/{id}"))  # type: ignore[arg-type]
     views: dict[str, Any] = {}
     resolver: Any = SimpleNamespace(
         set=lambda id, _, view: views.update({id: view}), known=views.keys,
@@ -191,3 +191,29 @@ def test_sandboxes_of_one_container_of_another_engine_have_one_view(tmp_path: Pa
     assert names._update_resolver({"front"}, {"theirs", "gone"}) == {"gone"}
     assert views.keys() == {"theirs"}
     assert views["theirs"].addresses("db") == ("10.0.4.2",)
+
+
+def test_names_of_a_restore_are_read_once_and_after_it() -> None:
+    networks = CountsReads([])
+    reads: list[set[str]] = []
+
+    def around(changed: Any, left: Any) -> list[EndpointRecord]:
+        reads.append(set(changed))
+        return []
+
+    networks.endpoints_around = around  # type: ignore[method-assign]
+    names = DnsPublisher(SimpleNamespace(dns=Path("/nosuch")))  # type: ignore[arg-type]
+    names.connect(networks, SimpleNamespace(get=lambda id: None), None)  # type: ignore[arg-type]
+    try:
+        with names.gathering():
+            for n in range(5):
+                joined: Any = SimpleNamespace(network=f"n{n}", sandbox=f"s{n}", engine="")
+                names.publish([joined], [])
+                with names._wake:
+                    names._wake.notify()  # whatever else wakes it
+            time.sleep(0.02)
+            assert reads == []
+        names.restore()
+        assert reads == [{f"n{n}" for n in range(5)}]
+    finally:
+        names.close()
