@@ -176,3 +176,40 @@ def test_foreign_links_are_not_reported_and_a_flood_of_them_is_one_event(
         events(w, LinkChanged(dev="br0"))
     finally:
         w.close()
+
+
+def test_many_messages_about_one_link_cost_one_decoding(
+    town: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As each start and end of a container causes them; a bridge adds some about its port."""
+    w, decoded, asked = LinkWatch(town.home, "netkit:0:", Names()), [], []
+    real, learn = watch.rtnl.seen_link, w._learn
+
+    def seen_link(body: bytes) -> object:
+        decoded.append(body)
+        return real(body)
+
+    def learning(*which: str | int) -> object:
+        asked.append(which)
+        return learn(*which)
+
+    lines = [
+        f"link set {dev} mtu {mtu}" for mtu in range(1301, 1311) for dev in ("veth1", "br0")
+    ]
+    lines += ["link set veth1 nomaster", "link set veth1 master br0"] * 5
+    try:
+        w.open()
+        # The kernel has sent all messages once each command is done: they wait in the socket.
+        town.run("ip", "-batch", "-", text="\n".join(lines))
+        with monkeypatch.context() as patch:
+            patch.setattr(watch.rtnl, "seen_link", seen_link)
+            patch.setattr(w, "_learn", learning)
+            found = list(w.read())
+        near = [e.link for e in found if isinstance(e, LinkChanged) and e.dev == "veth1"]
+        assert near[-1] is not None
+        assert (near[-1].mtu, near[-1].master) == (1310, "br0")
+        assert len(asked) <= 1
+        assert len(decoded) <= 6  # both links, the far end, and the port that is asked about
+    finally:
+        w.close()
+

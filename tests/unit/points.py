@@ -25,7 +25,8 @@ ERRORS: list[Callable[[], Exception]] = [
     lambda: sqlite3.OperationalError("database or disk is full"),
     lambda: RuntimeError("a defect"),
 ]
-PURE = {"sandbox", "own_namespace", "fileno", "fsencode"}  # they only put values together
+# They only put values together, or set a flag.
+PURE = {"sandbox", "own_namespace", "fileno", "fsencode", "gathering"}
 
 
 class Killed(BaseException):

@@ -27,7 +27,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from netkit.kernel import netns
 from netkit.kernel.netlink import rtnl
@@ -68,6 +68,17 @@ class Interest(Protocol):
     def added(self) -> set[str]:
         """Return the names added since the last call."""
         ...
+
+
+class _Message(NamedTuple):
+    kind: int
+    body: bytes
+    nsid: int | None  # of the namespace it is of; None: the home's
+
+    @property
+    def link(self) -> int:
+        """The index of the link that a message about a link is about."""
+        return int.from_bytes(self.body[4:8], sys.byteorder)
 
 
 class LinkWatch:
@@ -131,16 +142,38 @@ class LinkWatch:
         return woken, bool(ready - {self._bell})
 
     def read(self) -> Iterator[LinkEvent]:
-        """All events that are there."""
-        for name in self._interest.added() - set(self._names.values()):
-            self._learn(name)
-        for s in self._sockets:
-            yield from self._drain(s)
+        """All events that are there; of several about a link's settings the last one alone."""
+        if added := self._interest.added() - set(self._names.values()):
+            self._learn(*sorted(added))
+        messages = [message for s in self._sockets for message in self._drain(s)]
+        last = {
+            (m.nsid, m.body[4:8]): n
+            for n, m in enumerate(messages)
+            if m.kind == rtnl.NEWLINK and m.body[0] == socket.AF_UNSPEC
+        }
+        ports: set[int] = set()  # indexes of links about which their bridges sent something
+        for n, m in enumerate(messages):
+            if m.kind == rtnl.NEWLINK and m.body[0] != socket.AF_UNSPEC:
+                # Of a flag that is set on a port there is no other message.
+                ports |= {m.link} if m.nsid is None else set()
+            elif not (n < last.get((m.nsid, m.body[4:8]), -1) and self._repeated(m)):
+                yield from self._events(m.kind, m.body, m.nsid)
+        if ports := ports & self._names.keys():
+            for seen in self._learn(*sorted(ports)):
+                yield LinkChanged(dev=seen.name, link=self._link(seen))
         if self._lost:
             self._learn_all()
             yield EventsLost()
 
-    def _drain(self, s: socket.socket) -> Iterator[LinkEvent]:
+    def _repeated(self, m: _Message) -> bool:
+        """Is it of a link that has the name already?  So nothing depends on it but its settings."""
+        if m.kind != rtnl.NEWLINK:
+            return False
+        if m.nsid is not None:
+            return (m.nsid, m.link) in self._far
+        return self._names.get(m.link) == _name(m.body)
+
+    def _drain(self, s: socket.socket) -> Iterator[_Message]:
         while True:
             try:
                 data, ancillary, _, _ = s.recvmsg(CHUNK, 64)
@@ -160,7 +193,7 @@ class LinkWatch:
                 size, kind, *_ = HEADER.unpack_from(data, at)
                 if size < HEADER.size:
                     break
-                yield from self._events(kind, data[at + HEADER.size : at + size], nsid)
+                yield _Message(kind, data[at + HEADER.size : at + size], nsid)
                 at += (size + 3) & ~3
 
     def _events(self, kind: int, body: bytes, nsid: int | None) -> Iterator[LinkEvent]:
@@ -171,9 +204,9 @@ class LinkWatch:
                 if at := self._place(nsid, rtnl.IFADDR.unpack_from(body)[4]):
                     address = rtnl.seen_addr(body).address
                     yield AddressDeleted(dev=at[0], far=at[1], address=address)
-            case rtnl.NEWROUTE | rtnl.DELROUTE:
+            case rtnl.NEWROUTE | rtnl.DELROUTE if body[4] == rtnl.RT_TABLE_MAIN:
                 r = rtnl.seen_route(body)
-                if body[4] == rtnl.RT_TABLE_MAIN and (at := self._place(nsid, r.oif)):
+                if at := self._place(nsid, r.oif):
                     gone = kind == rtnl.DELROUTE
                     yield RouteChanged(dev=at[0], far=at[1], dst=r.dst, deleted=gone)
             case rtnl.NEWNEIGH | rtnl.DELNEIGH:
@@ -192,12 +225,7 @@ class LinkWatch:
     def _of_link(self, kind: int, body: bytes, nsid: int | None) -> Iterator[LinkEvent]:
         index = int.from_bytes(body[4:8], sys.byteorder)
         if body[0] != socket.AF_UNSPEC:
-            # Of a bridge about its port.  Of a flag that is set on it there is no other message.
-            if kind == rtnl.NEWLINK and nsid is None and index in self._names:
-                yield from (
-                    LinkChanged(dev=seen.name, link=self._link(seen)) for seen in self._learn(index)
-                )
-            return
+            return  # of a bridge: the port was taken from it, of which there is another message
         if nsid is not None:
             if near := self._far.get((nsid, index)):
                 link = self._link(rtnl.seen_link(body)) if kind == rtnl.NEWLINK else None
@@ -238,11 +266,11 @@ class LinkWatch:
                 if self._prefix in body or _name(body) in self._interest:
                     self._keep(rtnl.seen_link(body))
 
-    def _learn(self, which: str | int) -> list[rtnl.SeenLink]:
-        """Ask for a link by its name or index; [] if there is none."""
+    def _learn(self, *which: str | int) -> list[rtnl.SeenLink]:
+        """Ask for links by name or index, all at once; those that exist."""
         with netns.inside(self._home), Netlink() as netlink:
-            (reply,) = netlink.run([rtnl.get_link(which)])
-        return [self._keep(rtnl.seen_link(body)) for body in reply.messages]
+            replies = netlink.run([rtnl.get_link(each) for each in which])
+        return [self._keep(rtnl.seen_link(body)) for r in replies for body in r.messages]
 
     def _keep(self, seen: rtnl.SeenLink) -> rtnl.SeenLink:
         self._names[seen.index] = seen.name

@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -415,6 +415,8 @@ class _Events:
 
 
 class _Naming:
+    gathering = nullcontext
+
     def restore(self) -> None: ...
 
 
