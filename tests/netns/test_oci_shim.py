@@ -221,7 +221,7 @@ def test_a_recycled_pid_is_not_taken_for_the_container(box: Box) -> None:
     box.exit(C)
     (box.shim.bundle(C) / "process.json").unlink()
     (box.shim.bundle(C) / "pid").write_text(str(os.getpid()))
-    assert box.shim.running(C) is None
+    assert box.reopened().running(C) is None
     assert not Process(os.getpid(), 1).alive
     assert not Process(os.getpid(), 1).signal(0)
 
@@ -234,7 +234,7 @@ def test_a_container_of_which_no_note_was_made_is_found(box: Box) -> None:
     assert found.init == init
     assert found.monitor is not None
     (box.shim.bundle(C) / "process.json").write_text('{"init": 7}')  # a damaged disk
-    assert box.shim.running(C) == found
+    assert box.reopened().running(C) == found
 
 
 def test_pause_and_resume(box: Box) -> None:
