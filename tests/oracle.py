@@ -253,6 +253,8 @@ def _files(engine: Subject) -> Iterator[str]:
         for folder, children, names in os.walk(top):
             # What layers contain is the image's; that the layer is there is what counts.
             children[:] = [c for c in children if not _is_content(folder, c)]
+            if folder == str(engine.root / "init"):
+                children.clear()  # a bounded number is kept: runtime/rootfs/init_layers.py
             for name in names + children:
                 path = os.path.join(folder, name)
                 if not VOLATILE.search(name):

@@ -34,7 +34,8 @@ class InitLayers:
         self._folder, self._users = folder, users
         self._lock = threading.Lock()  # while layers are linked, added or removed
         self._seen: dict[str, None] = {}  # keys of images that have had a container
-        for name in os.listdir(folder) if folder.is_dir() else ():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in os.listdir(folder):
             if name.startswith(_AWAY):
                 remove_tree(folder / name)
 
@@ -74,7 +75,6 @@ class InitLayers:
                     del self._seen[old]
                 return
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
             _sync(own)
         except OSError:
             return  # e.g. the disk is full: it stays the container's own
