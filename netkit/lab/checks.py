@@ -5,7 +5,8 @@
     web -> db tcp/80 ok          all <-> all icmp ok        outside -> h1:8080 ok
     guest -> db blocked          one,two -> web@lane ok     outside -> 203.0.113.9 unrouted
 
-Names are hosts, containers, `all` (every container), `hosts` (every host) and patterns with `*`.
+Names are hosts, containers, `all` (every container), `hosts` (every host), patterns with `*` and
+ranges as `h[1-50]`; each of the sources is paired with each of the targets.
 `:PORT` is a port of a host, tcp by default.  `@` names the network or the
 interface whose address is meant.  Without a protocol `icmp` is asked, and for `blocked` also
 every TCP port that the target listens on.
@@ -19,8 +20,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
+from netkit.lab.ranges import spread
 from netkit.suggestion import hint
 
+MAX_PAIRS = 100_000  # of all checks of a lab
 OUTCOMES = ("ok", "blocked", "open", "closed", "filtered", "unrouted")
 PROTOCOLS = ("icmp", "tcp", "udp")
 NEGATIVE = frozenset({"blocked", "filtered", "unrouted"})
@@ -28,6 +31,7 @@ _LINE = re.compile(
     r"(?P<source>\S+)\s+(?P<arrow><?->)\s+(?P<target>\S+)(?:\s+(?P<service>[a-z]+(?:/\d+)?))??"
     r"\s+(?P<outcome>[a-z]+)"
 )
+_COMMA = re.compile(r",(?![^\[]*\])")  # not those within a range
 _TARGET = re.compile(r"(?P<name>[^:@]+)(?:@(?P<where>[^:@]+))?(?::(?P<port>\d+))?")
 
 
@@ -94,11 +98,12 @@ def parse(line: str) -> Check:
 
 def expanded(check: Check, containers: Sequence[str], hosts: Sequence[str]) -> list[Check]:
     """One check per pair, none of a name with itself.  ValueError names an unknown one."""
-    pairs = [
-        (a, b)
-        for a in members(check.source, containers, hosts)
-        for b in members(check.target, containers, hosts, addresses=True)
-    ]
+    sources = members(check.source, containers, hosts)
+    targets = members(check.target, containers, hosts, addresses=True)
+    size = len(sources) * len(targets) * (2 if check.both else 1)
+    if size > MAX_PAIRS:
+        raise ValueError(f"{check} asks {size} pairs: {MAX_PAIRS} at most, name fewer")
+    pairs = [(a, b) for a in sources for b in targets]
     if check.both:
         if any(_is_address(b) for _, b in pairs):
             raise ValueError(f"{check}: an address sends nothing: write ->")
@@ -114,7 +119,8 @@ def members(
 ) -> list[str]:
     """The names that a source or a target stands for."""
     out: list[str] = []
-    for word in text.split(","):
+    words = [each for word in _COMMA.split(text) for each in spread(word)]
+    for word in words:
         everybody = [*containers, *hosts]
         if word == "all":
             found = list(containers)

@@ -8,14 +8,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from netkit.bootstrap.request import split
 from netkit.cli.ports import parse as parse_port
 from netkit.errors import InvalidSpec
-from netkit.lab import schema
-from netkit.lab.checks import Check, expanded, parse
+from netkit.lab import document, ranges, schema
+from netkit.lab.checks import MAX_PAIRS, Check, expanded, parse
 from netkit.lab.consistency import contradictions
+from netkit.lab.document import LabFile
 from netkit.lab.model import (
     BUSYBOX,
     HostRoute,
@@ -30,91 +29,52 @@ from netkit.lab.model import (
 
 T = TypeVar("T")
 FILE = "lab.yml"
-LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-MAX_DEPTH = 30  # levels; an alias within what it stands for would have no end
-MAX_VALUES = 100_000  # with aliases of aliases a page of text stands for any number
 FOREVER = ("sleep", "1000000")  # seconds: the default command of a container
-
-
-class LabFile(InvalidSpec):
-    """lab.yml is wrong: a line for each problem, with its place in the file."""
-
-
-class _TooLarge(Exception):
-    """LINE: what of the document is beyond its bound."""
 
 
 def read(folder: str | Path, name: str = "") -> Lab:
     """The lab in a folder, under the folder's name or another.  Raises LabFile."""
     file = Path(folder) / FILE
     try:
-        text = file.read_text()
+        with file.open("rb") as source:
+            data = source.read(document.MAX_BYTES + 1)
     except OSError as error:
         raise LabFile(f"{file}: {error.strerror}: give a folder with a {FILE}") from None
+    text = document.decoded(data, str(file))
     return parsed(text, name or Path(folder).resolve().name, str(file))
 
 
 def parsed(text: str, name: str, file: str = FILE) -> Lab:
     """Pure.  `file` is named in messages."""
-    document, lines = _loaded(text, file)
-    found = schema.problems(document, schema.lab_schema())
+    doc, lines = document.loaded(text, file)
+    origin: Mapping[schema.Path, schema.Path] = {}
+    found = schema.problems(doc, schema.lab_schema())
     lab = None
     if not found:
-        found, lab = _built(document, name, str(Path(file).parent.resolve()))
+        doc, found, origin = ranges.expanded(doc, lines)
+    if not found:
+        found, lab = _built(doc, name, str(Path(file).parent.resolve()))
     if not found and lab is not None:
         found = list(contradictions(lab))
     if found or lab is None:
-        raise LabFile("\n".join(_message(file, lines, at, why) for at, why in found))
+        raise LabFile("\n".join(_messages(file, lines, found, origin)))
     return lab
 
 
-def _message(file: str, lines: Mapping[schema.Path, int], at: schema.Path, why: str) -> str:
-    known = at
-    while known not in lines and known:
-        known = known[:-1]
-    place = schema.dotted(at)
-    return f"{file}:{lines.get(known, 1)}: {place + ': ' if place else ''}{why}"
-
-
-def _loaded(text: str, file: str) -> tuple[object, Mapping[schema.Path, int]]:
-    try:
-        node = yaml.compose(text, Loader=LOADER)
-        document = yaml.load(text, Loader=LOADER)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        why = getattr(error, "problem", None) or str(error)
-        raise LabFile(f"{file}{where}: not YAML: {why}") from None
-    lines: dict[schema.Path, int] = {}
-    try:
-        twice = list(_walk(node, (), lines)) if node is not None else []
-    except _TooLarge as error:
-        raise LabFile(f"{file}:{error}") from None
-    if twice:
-        raise LabFile("\n".join(f"{file}:{line}: {why}" for line, why in twice))
-    return document, lines
-
-
-def _walk(
-    node: yaml.Node, at: schema.Path, lines: dict[schema.Path, int]
-) -> Iterator[tuple[int, str]]:
-    """Note every line; report keys that are given twice, of which YAML would drop one."""
-    lines.setdefault(at, node.start_mark.line + 1)
-    if len(at) > MAX_DEPTH:
-        raise _TooLarge(f"{lines[at]}: nested more than {MAX_DEPTH} levels deep")
-    if len(lines) > MAX_VALUES:
-        raise _TooLarge(f"{lines[at]}: more than {MAX_VALUES} values, aliases included")
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield from _walk(item, (*at, number), lines)
-    elif isinstance(node, yaml.MappingNode):
-        for key, inner in node.value:
-            path = (*at, str(key.value))
-            line = key.start_mark.line + 1
-            if path in lines:
-                yield line, f"{schema.dotted(path)} is given twice, first in line {lines[path]}"
-            lines[path] = line
-            yield from _walk(inner, path, lines)
+def _messages(
+    file: str, lines: Mapping[schema.Path, int], found: Sequence[schema.Problem],
+    origin: Mapping[schema.Path, schema.Path],
+) -> Iterator[str]:  # fmt: skip
+    """A line for each place of the file: of what a range stands for, the first is named."""
+    places: dict[schema.Path, list[schema.Problem]] = {}
+    for at, why in dict.fromkeys(found):
+        places.setdefault(origin.get(at, at), []).append((at, why))
+    for problems in places.values():
+        if problems[0][0] in origin:
+            more = f" (and so {len(problems) - 1} more)" if problems[1:] else ""
+            yield document.message(file, lines, *problems[0]) + more
+        else:
+            yield from (document.message(file, lines, at, why) for at, why in problems)
 
 
 class _Builder:
@@ -182,6 +142,9 @@ def _checks(b: _Builder, lines: Sequence[str], hosts: Sequence[LabHost]) -> tupl
         check = b.value(parse, line, at)
         if check is not None:
             out += b.value(lambda c: expanded(c, containers, names), check, at) or []
+        if len(out) > MAX_PAIRS:
+            b.problems.append((at, f"with these there are more than {MAX_PAIRS} pairs: ask fewer"))
+            break
     return tuple(dict.fromkeys(out))
 
 

@@ -344,18 +344,24 @@ def test_a_lab_that_another_process_changes_is_left_to_it(fresh: Make) -> None:
         process.wait(120)
 
 
+FORTY = """
+underlay: {lan: {}}
+hosts:
+  h[1-40]: {daemon: false, interfaces: {eth0: {segment: lan, address: "10.0.0.[101-140]/24"}}}
+checks: ["h[1-40] <-> h[1-40] icmp ok"]
+"""
+
+
 def test_more_may_ask_each_other_than_the_kernel_has_room_for_neighbours(fresh: Make) -> None:
     """40 hosts need 3,120 entries of 1,024: they are probed in parts, with a flush after each."""
-    lines = ["underlay: {lan: {}}", "hosts:"]
-    lines += [
-        f"  h{n}: {{daemon: false, interfaces: {{eth0: {{segment: lan, address: 10.0.0.{n}/24}}}}}}"
-        for n in range(1, 41)
-    ]
-    lab = RunningLab(str(fresh("\n".join([*lines, "checks: [h* <-> h* icmp ok]"]))))
+    lab = RunningLab(str(fresh(FORTY)))
     lab.up()
     answer = lab.check()
     assert answer, answer
     assert len(answer.results) == 40 * 39
+    assert "10.0.0.140/24" in lab.h40.run("ip", "addr", "show", "eth0")
+    rows = netkit("lab", "status", lab.name, "--format", "{{.Name}} {{.Addresses}}").stdout
+    assert rows.splitlines()[-1] == "h40 eth0 10.0.0.140/24"
 
 
 def test_setup_finds_the_open_vswitch_of_its_host(fresh: Make) -> None:

@@ -147,6 +147,31 @@ def test_all_problems_are_reported_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("summary: 2020-99-99\nhosts: {h: {}}", "none of the kind it looks like (month must be"),
+        ("summary: !!int x\nhosts: {h: {}}", "put it in quotes"),
+        ("summary: \ud800\nhosts: {h: {}}", "put it in quotes"),
+    ],
+)
+def test_a_value_that_yaml_takes_for_another_kind_is_reported(text: str, words: str) -> None:
+    with pytest.raises(LabFile) as caught:
+        parsed(text, "bad")
+    assert words in str(caught.value)
+
+
+def test_a_file_that_is_no_text_or_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab.yml").write_bytes(b"summary: a\nhosts: \xff")
+    with pytest.raises(LabFile, match=r"lab\.yml:2: is not text in UTF-8"):
+        read(tmp_path)
+    monkeypatch.setattr("netkit.lab.document.MAX_BYTES", 5)
+    with pytest.raises(LabFile, match="no lab needs as much"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["hosts: &a {h: *a}\n", "summary: &a [*a]\nhosts: {h: {}}\n"])
 def test_an_alias_within_itself_is_refused(text: str) -> None:
     with pytest.raises(LabFile, match=r"^lab.yml:1: nested more than 30 levels deep$"):
@@ -154,7 +179,7 @@ def test_an_alias_within_itself_is_refused(text: str) -> None:
 
 
 def test_aliases_of_aliases_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netkit.lab.reading.MAX_VALUES", 40)
+    monkeypatch.setattr("netkit.lab.document.MAX_VALUES", 40)
     text = "hosts: {h: {setup: &a [x, x, x, x, x, x], firewall: *a}}\n"
     assert parsed(text, "good")
     with pytest.raises(LabFile, match="more than 40 values, aliases included"):
@@ -228,7 +253,7 @@ def test_problems_come_in_the_order_of_the_document_and_each_once() -> None:
         "hosts:\n  h1: {setup: [''], interfaces: {eth0: {}}}\n  2: {}\nchecks: no\n"
     ) == [
         "summary: must be a text, not 1",
-        "underlay.Lan: the name 'Lan' does not match ^[a-z][a-z0-9-]{0,14}$",
+        "underlay.Lan: the name 'Lan' does not match ^[a-z][a-z0-9-]{0,14}$|\\[",
         "underlay.lan.mtu: must be a number, not 1.5",
         "underlay.wan.mtu: must be a number, not 1500.0",
         "underlay.man.mtu: must be between 68 and 65535, not 7",
