@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Route
-from netkit.model.openvswitch import Offload
+from netkit.model.openvswitch import Offload, PortOffload
 from netkit.network.endpoint_store import NO_NAMESPACE
 from netkit.spec import Sandbox
 
@@ -20,7 +20,8 @@ def handed_over(resources: Iterable[Resource], sandbox: Sandbox) -> Iterator[Res
     """Yield what is left to netkit of an endpoint that a driver made for `sandbox.ns`.
 
     Addresses, routes, neighbours and settings of the far end are the engine's; its link is here
-    until the engine has the namespace, and with it what stays when it moves (`Offload`).
+    until the engine has the namespace, and with it what stays when it moves: what it
+    leaves to hardware, or to ovs-vswitchd.
     """
     for r in resources:
         if isinstance(r, Link) and r.peer is not None and r.peer.ns == sandbox.ns:
@@ -30,7 +31,7 @@ def handed_over(resources: Iterable[Resource], sandbox: Sandbox) -> Iterator[Res
         elif sandbox.ns == NO_NAMESPACE:
             if isinstance(r, Link):
                 yield replace(r, ns=HOST, name=sandbox.handover)
-            elif isinstance(r, Offload):
+            elif isinstance(r, Offload | PortOffload):
                 yield replace(r, ns=HOST, dev=sandbox.handover)
 
 
@@ -48,8 +49,8 @@ def made_inside(
     for r in resources:
         if isinstance(r, Link) and r.peer is not None and r.peer.ns == sandbox.ns:
             pair[r.key] = replace(r, peer=replace(r.peer, leaves=True))
-        elif isinstance(r, Addr | Route | Offload) and r.ns == sandbox.ns:
-            inside[r.key] = replace(r, accept_existing=not isinstance(r, Offload))
+        elif isinstance(r, Addr | Route | Offload | PortOffload) and r.ns == sandbox.ns:
+            inside[r.key] = replace(r, accept_existing=isinstance(r, Addr | Route))
     return pair, inside
 
 
