@@ -70,7 +70,7 @@ def fetches() -> list[Fetch]:
     labs = frozenset({"engine", "labs"})
     found = [
         Fetch(("script/debian",), program=("NETKIT_BOOTSTRAP_CACHE", ""), stages=labs),
-        Fetch(("script/podman",), program=("NETKIT_TEST_PODMAN", "")),
+        Fetch(("script/podman",), program=("NETKIT_TEST_PODMAN", ""), stages=labs),
         Fetch(("script/compose",)),
         Fetch(("script/compose", "v2"), needed=False, absent="NETKIT_TEST_COMPOSE_ABSENT"),
         Fetch(
@@ -83,7 +83,7 @@ def fetches() -> list[Fetch]:
     ]
     if not shutil.which("dockerd"):
         program = ("NETKIT_TEST_DOCKERD", "")
-        found.append(Fetch(("script/reference",), needed=False, program=program))
+        found.append(Fetch(("script/reference",), needed=False, program=program, stages=labs))
     if not shutil.which("docker"):
         program = ("NETKIT_TEST_DOCKER_CLI", "usr/bin/docker")
         found.append(Fetch(("script/reference",), program=program, stages=labs))

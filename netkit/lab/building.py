@@ -13,19 +13,18 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel import netns
-from netkit.lab import clustering, fabric, weaving
+from netkit.lab import clustering, engines, fabric, mounts, weaving
 from netkit.lab.daemon import LabDaemon, clean_environment, named
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
-from netkit.lab.model import UNDERLAY, Lab, LabHost, Places
+from netkit.lab.model import NETKIT, UNDERLAY, Lab, LabHost, Places
 from netkit.lab.openvswitch import OpenVSwitch
 from netkit.lab.populate import populate
 from netkit.lab.sweep import Remains, sweep
@@ -40,6 +39,7 @@ def up(lab: Lab, places: Places, say: Say = print, only: str = "") -> bool:
     If that fails, a lab of which there was nothing before is taken down again.  Raises what failed
     first.
     """
+    engines.require(host for host in lab.hosts if only in {"", host.name})
     with only_one(places):
         journal = Journal(places.folder)
         before = journal.state("lab")
@@ -125,6 +125,9 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
             _forget(places, journal, host.name)
         _namespace(journal, places, host.name)
         fabric.lay(lab, places, *fabric.wires(lab, host, ns))
+        if host.engine != NETKIT:
+            engines.prepare(host, places)
+            mounts.establish(places, host.name)
         if host.ovs:
             _switch(places, host)  # so that setup can talk to it: ovs-vsctl add-br
         for line in host.setup:
@@ -134,7 +137,7 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
 
 
 def revive(lab: Lab, places: Places, host: LabHost) -> None:
-    """Start a host's Open vSwitch and daemon where they have died, as its init would.
+    """Start a host's Open vSwitch, daemon and engine where they have died, as its init would.
 
     KernelError if something does not start.
     """
@@ -142,16 +145,14 @@ def revive(lab: Lab, places: Places, host: LabHost) -> None:
         _switch(places, host)
     if host.daemon is not None:
         LabDaemon(places, host.name).ensure(_flags(lab, host, places))
+    engines.ensure(host, places)
 
 
 def _inhabit(lab: Lab, host: LabHost, places: Places, say: Say) -> None:
     if host.daemon is None:
         return
-    engine = LabDaemon(places, host.name).engine()
-    try:
+    with closing(engines.engine(places, host.name)) as engine:
         populate(lab, host, places, engine, say)
-    finally:
-        engine.close()
     say(f"{host.name}: up")
 
 
@@ -166,7 +167,8 @@ def _switch(places: Places, host: LabHost) -> None:
 def _flags(lab: Lab, host: LabHost, places: Places) -> tuple[str, ...]:
     """Of its daemon: those of lab.yml, and where its Open vSwitch and its cluster are."""
     own = (f"--ovs-db=unix:{places.ovs(host.name)}/db.sock",) if host.ovs else ()
-    return (*(host.daemon or ()), *own, *clustering.flags(lab, host))
+    mine = engines.flags(host, places)
+    return (*(host.daemon or ()), *own, *clustering.flags(lab, host), *mine)
 
 
 def _firewall(host: LabHost, places: Places, journal: Journal, facts: Facts) -> None:
@@ -196,17 +198,19 @@ def _presence(words: Sequence[str]) -> list[str]:
 
 def environment(places: Places, host: str) -> dict[str, str]:
     """For commands run on a host: its engine is the one that clients talk to."""
-    url = f"unix://{places.socket(host)}"
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     return clean_environment() | {
-        "DOCKER_HOST": url, "NETKIT_HOST": url, "PATH": path, "OVS_RUNDIR": places.ovs(host),
-        "DOCKER_CONFIG": places.client(host),
+        "NETKIT_HOST": f"unix://{places.socket(host)}", "PATH": engines.path(places, host),
+        "OVS_RUNDIR": places.ovs(host), "DOCKER_CONFIG": places.client(host),
+        **engines.environment(places, host),
     }  # fmt: skip
 
 
 def inside(places: Places, host: str, words: Sequence[str]) -> list[str]:
     """By iproute2, which gives the command a /sys of the namespace as well."""
-    return ["ip", "netns", "exec", places.namespace(host), *named(host, words)]
+    given = named(host, words)
+    if own := mounts.entered(places, host, given):
+        return own
+    return ["ip", "netns", "exec", places.namespace(host), *given]
 
 
 def _try(places: Places, host: str, words: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -161,8 +161,9 @@ def _others(lab: Lab, places: Places) -> dict[str, str]:
 
 def _in_container(places: Places, node: Node, argv: list[str]) -> int:
     from netkit.cli.exec import exec_ as engine_exec
+    from netkit.lab import engines
 
-    own = Session(endpoint=parse_host(f"unix://{places.socket(node.host)}", None))
+    own = Session(endpoint=parse_host(engines.serving(places, node.host).url, None))
     try:
         given = read(engine_exec.flags, argv, "netkit lab exec", interspersed=False)
         return engine_exec.handler(own, given) or 0

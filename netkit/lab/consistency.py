@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from netkit.lab.model import (
     BUILT_IN,
     BUSYBOX,
+    DOCKER,
+    NETKIT,
+    NETWORK_OPTION,
+    PODMAN,
+    SCOPE_OPTION,
     UNDERLAY,
     WEAVE,
     Lab,
@@ -86,14 +92,40 @@ def _host(
     for n, route in enumerate(host.routes):
         if not host.setup and not any(route.gateway in net for net in nets):
             yield (*at, "routes", n), f"no interface of {host.name} reaches {route.gateway}"
+    yield from _engine(host, at)
     if host.daemon is None:
         given = {
+            "engine": host.engine != NETKIT,
             "networks": host.networks, "containers": host.containers, "images": host.images,
             "weave": host.weave is not None,
         }  # fmt: skip
         for key, value in given.items():
             if value:
                 yield (*at, key), "needs a daemon, and this host has `daemon: false`"
+
+
+def _engine(host: LabHost, at: Path) -> Iterator[Problem]:
+    """What another engine than netkit's cannot have."""
+    if host.engine == NETKIT:
+        return
+    for net in host.networks:
+        where = (*at, "networks", net.name)
+        if host.engine == DOCKER and net.scope:
+            yield (*where, "scope"), f"is for netkit's: give the option {SCOPE_OPTION}"
+        if host.engine == PODMAN and net.ipam_options:
+            yield (*where, "ipam_options"), "CNI has none"
+        other = replace(net, options={}, driver="bridge")
+        if host.engine == PODMAN and NETWORK_OPTION in net.options and (
+            len(net.options) > 1 or net.driver != "bridge" or other.flags
+        ):  # fmt: skip
+            yield (*where, "options"), f"with {NETWORK_OPTION} nothing else is to be given"
+    for c in host.containers:
+        inner = (*at, "containers", c.name, "networks")
+        if host.engine == PODMAN and not c.networks:
+            yield inner[:-1], "lacks `networks`: podman's own network is not netkit's"
+        for name, address in c.networks.items():
+            if address and "/" in address:
+                yield (*inner, name), f"{address} has a prefix length, which is for netkit's"
 
 
 def _container(
@@ -103,7 +135,8 @@ def _container(
         yield (*at, "image"), _nobody("image", c.image, images)
     elif c.image not in host.images:
         yield (*at, "image"), f"{host.name} lacks the image {c.image!r}: add it to its `images`"
-    weave = {WEAVE} if host.weave is not None else set()
+    weave = {WEAVE} if host.weave is not None and host.engine == NETKIT else set()
+    shared = shared if host.engine == NETKIT else ()
     networks = BUILT_IN | {n.name for n in host.networks} | {*shared} | weave
     weave |= {n.name for n in host.networks if n.driver == WEAVE}
     for name, address in c.networks.items():

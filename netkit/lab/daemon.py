@@ -1,4 +1,4 @@
-"""Start, probe and stop one host's netkitd in its namespace."""
+"""Start, probe and stop a daemon in a host's namespaces: its netkitd, or another engine's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from netkit.client.failure import Failure
 from netkit.errors import KernelError, NotFound
 from netkit.kernel import netns
 from netkit.lab.model import Places
+from netkit.lab.mounts import entered
 from netkit.lab.sweep import daemons, reap
 
 READY_SECONDS = 60.0
@@ -25,13 +27,21 @@ LOG_LINES = 12
 POLL = 0.02  # seconds
 
 
-class LabDaemon:
-    """Found again by its run folder: nothing about it is remembered here."""
+class Served(ABC):
+    """A daemon of a host that answers as a Docker Engine at `socket`.
 
-    def __init__(self, places: Places, host: str) -> None:
+    Found again by where its files are: nothing about it is remembered here.
+    """
+
+    name: str
+
+    def __init__(self, places: Places, host: str, socket: str, log: str) -> None:
         self.places, self.host = places, host
-        self.socket = places.socket(host)
-        self.log = Path(places.log(host))
+        self.socket, self.log = socket, Path(log)
+
+    @abstractmethod
+    def pids(self) -> list[int]:
+        """Pids of it."""
 
     @property
     def url(self) -> str:
@@ -51,40 +61,33 @@ class LabDaemon:
             engine.close()
         return True
 
-    def pids(self) -> list[int]:
-        return daemons(self.places.run(self.host))
-
-    def ensure(self, flags: Sequence[str]) -> None:
-        """Start it if need be, and wait for an answer.  KernelError quotes its log."""
+    def run(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        """Start it unless it answers, and wait for an answer.  KernelError quotes its log."""
         if self.pids():
             if self.answers():
                 return
             self.kill()  # it hangs, or is about to end
-        pid = self._spawn(flags)
+        pid = self._spawn(command, environ)
         deadline = time.monotonic() + READY_SECONDS
         while not self.answers():
             code = _ended(pid)
             if code is not None or time.monotonic() > deadline:
                 why = f"ended with {code}" if code is not None else "does not answer"
-                raise KernelError(f"netkitd of {self.host} {why}:\n{self.tail()}")
+                raise KernelError(f"{self.name} of {self.host} {why}:\n{self.tail()}")
             time.sleep(POLL)
 
-    def _spawn(self, flags: Sequence[str]) -> int:
+    def _spawn(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
         """Its pid.  Not by subprocess: the daemon outlives the object that would stand for it."""
-        config = Path(self.places.config(self.host))
-        config.write_text("{}")
-        command = [
-            *program(), "--root", self.places.root(self.host), "--run",
-            self.places.run(self.host), "--config", str(config), "-H", self.url, *flags,
-        ]  # fmt: skip
+        given = named(self.host, ["sh", "-c", 'cd / && exec "$@"', "sh", *command])
+        argv = entered(self.places, self.host, given) or given
         output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             with netns.inside(self.places.netns(self.host)):
                 return os.posix_spawnp(
-                    "unshare",
-                    named(self.host, ["sh", "-c", 'cd / && exec "$@"', "sh", *command]),
-                    clean_environment(),
+                    argv[0],
+                    argv,
+                    environ,
                     file_actions=[
                         (os.POSIX_SPAWN_DUP2, nothing, 0),
                         (os.POSIX_SPAWN_DUP2, output, 1),
@@ -125,6 +128,28 @@ class LabDaemon:
         if not self.log.exists():
             return "(it has no log)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+class LabDaemon(Served):
+    """The host's netkitd."""
+
+    name = "netkitd"
+
+    def __init__(self, places: Places, host: str) -> None:
+        super().__init__(places, host, places.socket(host), places.log(host))
+
+    def pids(self) -> list[int]:
+        return daemons(self.places.run(self.host))
+
+    def ensure(self, flags: Sequence[str]) -> None:
+        """Start it if need be, and wait for an answer.  KernelError quotes its log."""
+        config = Path(self.places.config(self.host))
+        config.write_text("{}")
+        command = [
+            *program(), "--root", self.places.root(self.host), "--run",
+            self.places.run(self.host), "--config", str(config), "-H", self.url, *flags,
+        ]  # fmt: skip
+        self.run(command, clean_environment())
 
 
 def _ended(pid: int) -> int | None:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from netkit.client.failure import Failure, Refused
 from netkit.errors import KernelError, NotFound
 from netkit.kernel import netns
+from netkit.lab import engines
 from netkit.lab.daemon import LabDaemon
-from netkit.lab.model import Lab, LabHost, Places
+from netkit.lab.model import NETKIT, Lab, LabHost, Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Facts(Mapping[str, str]):
         path = self.places.netns(host.name)
         there = netns.exists(path)
         state = "plain" if host.daemon is None else "running"
-        if host.daemon is not None and not LabDaemon(self.places, host.name).answers():
+        if host.daemon is not None and not self._answers(host.name):
             state = "daemon down"
         return Node(
             name=host.name,
@@ -113,6 +114,12 @@ class Facts(Mapping[str, str]):
             state=state if there else "down",
         )
 
+    def _answers(self, host: str) -> bool:
+        """Whether its netkitd does, and, if that is another, the engine of its containers."""
+        found = engines.serving(self.places, host)
+        own = LabDaemon(self.places, host)
+        return found.answers() and (isinstance(found, LabDaemon) or own.answers())
+
     def _own(self, host: LabHost) -> dict[str, IPv4Interface]:
         """Those of the interfaces that lab.yml names come first."""
         found = _addresses(self.places.namespace(host.name))
@@ -120,7 +127,7 @@ class Facts(Mapping[str, str]):
         return plugged | found
 
     def _container(self, host: LabHost, name: str) -> Node:
-        engine = LabDaemon(self.places, host.name).engine()
+        engine = engines.engine(self.places, host.name)
         try:
             seen = engine.get(f"/containers/{name}/json")
         except Failure as error:
@@ -142,6 +149,8 @@ def _inspected(name: str, host: LabHost, seen: dict[str, Any], places: Places) -
     running = bool(seen["State"]["Running"])
     shared = seen["HostConfig"]["NetworkMode"] == "host"
     own = places.netns(host.name) if shared else settings["SandboxKey"]
+    if host.engine != NETKIT and running:  # SandboxKey is a mount of the host's
+        own = f"/proc/{seen['State']['Pid']}/ns/net"
     return Node(
         name=name,
         kind="container",

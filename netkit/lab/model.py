@@ -14,6 +14,10 @@ UNDERLAY = "underlay"  # the namespace that holds the segments; no host has this
 DEFAULT_NETWORK = "bridge"
 WEAVE = "weave"  # a driver, and the network that `weave launch` makes
 BUILT_IN = frozenset({DEFAULT_NETWORK, "host", "none"})
+NETKIT, DOCKER, PODMAN = "netkit", "docker", "podman"  # engines: who runs a host's containers
+ENGINE_SOCKET = "engine.sock"
+NETWORK_OPTION = "netkit.network"  # the network of netkit's that one of dockerd or podman is
+SCOPE_OPTION = "netkit.scope"  # on all hosts of the cluster, as an option of dockerd's networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +54,37 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabNetwork:
-    """`flags` are those of `netkit net create`."""
+    """Fields as the flags of `netkit net create`; "" and {} where nothing was given."""
 
     name: str
     driver: str = "bridge"
-    flags: tuple[str, ...] = ()
-    shared: bool = False  # of scope global: all hosts of the cluster have it
+    subnet: str = ""
+    gateway: str = ""
+    ip_range: str = ""
+    internal: bool = False
+    scope: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    ipam_driver: str = ""
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shared(self) -> bool:
+        """All hosts of the cluster have it."""
+        return self.scope == "global"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Of `netkit net create`, but for --driver."""
+        given = {
+            "subnet": self.subnet, "gateway": self.gateway, "ip-range": self.ip_range,
+            "scope": self.scope, "ipam-driver": self.ipam_driver,
+        }  # fmt: skip
+        return (
+            *(f"--{name}={value}" for name, value in given.items() if value),
+            *(("--internal",) if self.internal else ()),
+            *(f"--opt={key}={value}" for key, value in self.options.items()),
+            *(f"--ipam-opt={key}={value}" for key, value in self.ipam_options.items()),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +110,7 @@ class LabHost:
     ovs: bool = False  # has an Open vSwitch of its own
     ovs_tso: bool = True  # which segments TCP by itself, where it can
     daemon: tuple[str, ...] | None = ()  # flags; None: a machine without netkitd
+    engine: str = NETKIT  # who runs its containers: NETKIT, DOCKER, PODMAN
     weave: tuple[str, ...] | None = None  # words of `weave launch`; None: it is not launched
     images: tuple[str, ...] = ()
     networks: tuple[LabNetwork, ...] = ()
@@ -168,6 +198,14 @@ class Places:
 
     def log(self, host: str) -> str:
         return f"{self.folder}/{host}.log"
+
+    def mounts(self, host: str) -> str:
+        """The file that holds the mount namespace of a host with an engine of other makers."""
+        return f"{self.run(host)}/m/mnt"
+
+    def engine(self, host: str) -> str:
+        """Socket of the engine that runs the host's containers, where that is not netkitd."""
+        return f"{self.run(host)}/{ENGINE_SOCKET}"
 
     def client(self, host: str) -> str:
         """Folder of docker's client: a login on a host is none of the user's own."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ from netkit.client.engine import Engine
 from netkit.client.failure import Failure, Refused
 from netkit.errors import NetkitError
 from netkit.lab import images
-from netkit.lab.model import Image, Lab, LabContainer, LabHost, LabNetwork, Places
+from netkit.lab.daemon import LabDaemon
+from netkit.lab.model import (
+    NETKIT,
+    NETWORK_OPTION,
+    PODMAN,
+    Image,
+    Lab,
+    LabContainer,
+    LabHost,
+    LabNetwork,
+    Places,
+)
 
 BLOCK = 1 << 18  # bytes
 PATIENCE = 30.0  # seconds until a network of another host must be here
@@ -35,12 +47,17 @@ def populate(
     """
     for name in host.images:
         _in_step(f"image {name}", host, _image, engine, lab.image(name), places, say)
-    for net in host.networks:
-        _in_step(f"network {net.name}", host, _network, engine, net)
-    for name in sorted({n for c in host.containers for n in c.networks} & lab.shared()):
-        _in_step(f"network {name}", host, _awaited, engine, name)
+    with closing(LabDaemon(places, host.name).engine()) as netkitd:
+        for net in host.networks:
+            if name := _joined(host, net):
+                _in_step(f"network {name}", host, _awaited, netkitd, name)
+            if host.engine != PODMAN:  # its networks are files
+                _in_step(f"network {net.name}", host, _network, engine, net)
+        used = {n for c in host.containers for n in c.networks} & lab.shared()
+        for name in sorted(used - {n.name for n in host.networks}):
+            _in_step(f"network {name}", host, _awaited, netkitd, name)
     for container in host.containers:
-        _in_step(f"container {container.name}", host, _container, engine, container)
+        _in_step(f"container {container.name}", host, _container, engine, host, container)
 
 
 def _in_step(what: str, host: LabHost, make: Any, *given: object) -> None:
@@ -90,8 +107,14 @@ def _network(engine: Engine, net: LabNetwork) -> None:
     engine.post("/networks/create", body=network.request(options))
 
 
+def _joined(host: LabHost, net: LabNetwork) -> str:
+    """The network of netkit's that must be there for this one of another engine; "" if none."""
+    given = net.options if host.engine == PODMAN else net.ipam_options
+    return given.get(NETWORK_OPTION, "") if host.engine != NETKIT else ""
+
+
 def _awaited(engine: Engine, name: str) -> None:
-    """One that another host creates."""
+    """One that another host creates, or `weave launch`."""
     deadline = time.monotonic() + PATIENCE
     while _absent(engine, f"/networks/{name}"):
         if time.monotonic() > deadline:
@@ -100,18 +123,23 @@ def _awaited(engine: Engine, name: str) -> None:
         time.sleep(POLL)
 
 
-def _container(engine: Engine, c: LabContainer) -> None:
+def _container(engine: Engine, host: LabHost, c: LabContainer) -> None:
     if _absent(engine, f"/containers/{c.name}/json"):
-        options = read(createflags.RUN, argv(c), "netkit run", interspersed=False)
+        first = dict(list(c.networks.items())[:1]) if host.engine != NETKIT else c.networks
+        options = read(createflags.RUN, argv(c, first), "netkit run", interspersed=False)
         body = createbody.body(options)
         engine.post("/containers/create", {"name": c.name}, body)
+        for name in [n for n in c.networks if n not in first]:  # dockerd 20.10 takes one at a time
+            settings = {"IPAMConfig": {"IPv4Address": c.networks[name]}} if c.networks[name] else {}
+            body = {"Container": c.name, "EndpointConfig": settings}
+            engine.post(f"/networks/{name}/connect", body=body)
     engine.post(f"/containers/{c.name}/start")  # fine if it runs
 
 
-def argv(c: LabContainer) -> list[str]:
-    """The arguments of `netkit run` that make this container."""
+def argv(c: LabContainer, networks: Mapping[str, str | None] | None = None) -> list[str]:
+    """The arguments of `netkit run` that make this container; on other networks than its own."""
     out = ["--name", c.name, "--hostname", c.name, "--stop-timeout", "1"]
-    for name, address in c.networks.items():
+    for name, address in (c.networks if networks is None else networks).items():
         key = "driver-opt=netkit.addresses" if address and "/" in address else "ip"
         out += ["--network", f"name={name},{key}={address}" if address else name]
     for flag, values in (("--publish", c.ports), ("--link", c.links)):

@@ -17,6 +17,7 @@ from netkit.lab.consistency import contradictions
 from netkit.lab.document import LabFile
 from netkit.lab.model import (
     BUSYBOX,
+    NETKIT,
     HostRoute,
     Image,
     Interface,
@@ -178,6 +179,7 @@ def _host(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabH
         ovs=d.get("ovs", False) is not False,
         ovs_tso=not isinstance(ovs := d.get("ovs"), dict) or ovs.get("tso", True),
         daemon=None if daemon is False else () if daemon is True else tuple(daemon),
+        engine=d.get("engine", NETKIT),
         weave=tuple(d["weave"]) if "weave" in d else None,
         images=() if daemon is False else tuple(dict.fromkeys(d.get("images", used))),
         networks=tuple(
@@ -192,21 +194,22 @@ def _network(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> L
     for key, read in (("subnet", _net), ("ip_range", _net), ("gateway", _address)):
         if key in d:
             b.value(read, d[key], (*at, key))
-    flags = [
-        f"--{key.replace('_', '-')}={d[key]}" for key in ("subnet", "gateway", "ip_range", "scope")
-        if key in d
-    ]  # fmt: skip
-    if d.get("internal"):
-        flags.append("--internal")
-    for key, value in d.get("options", {}).items():
-        text = str(value).lower() if isinstance(value, bool) else value
-        flags.append(f"--opt={key}={text}")
     return LabNetwork(
         name=name,
         driver=d.get("driver", "bridge"),
-        flags=tuple(flags),
-        shared=d.get("scope") == "global",
-    )
+        internal=d.get("internal", False),
+        options=_options(d.get("options", {})),
+        ipam_options=_options(d.get("ipam_options", {})),
+        **{key: d[key] for key in ("subnet", "gateway", "ip_range", "scope", "ipam_driver")
+           if key in d},
+    )  # fmt: skip
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in given.items()
+    }
 
 
 def _container(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabContainer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from netkit.diagnose.trace.join import Trace
 from netkit.errors import KernelError, NotFound
-from netkit.lab import building, checking, reading, report
+from netkit.lab import building, checking, engines, reading, report
 from netkit.lab.checking import SETTLE_SECONDS, Result
 from netkit.lab.checks import Check, parse
 from netkit.lab.daemon import LabDaemon, clean_environment
@@ -107,7 +107,7 @@ class Machine:
         """What a command prints, on the host or in the container.  KernelError if it fails."""
         node = self.node
         if node.kind == "container":
-            return self.lab.netkit(node.host, "exec", self.name, *argv, check=check)
+            return self.lab.client(node.host, "exec", self.name, *argv, check=check)
         return building.run(self.lab.places, node.host, argv)
 
     def netkit(self, *argv: str, check: bool = True) -> str:
@@ -196,7 +196,14 @@ class RunningLab:
 
         KernelError if it fails, unless `check` is false.
         """
-        command = [sys.executable, "-m", "netkit", "-H", LabDaemon(self.places, host).url, *argv]
+        return self._client(LabDaemon(self.places, host).url, host, *argv, check=check)
+
+    def client(self, host: str, *argv: str, check: bool = True) -> str:
+        """As `netkit`, given to what runs the host's containers, which may be dockerd or podman."""
+        return self._client(engines.serving(self.places, host).url, host, *argv, check=check)
+
+    def _client(self, url: str, host: str, *argv: str, check: bool) -> str:
+        command = [sys.executable, "-m", "netkit", "-H", url, *argv]
         done = subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
             timeout=COMMAND_SECONDS, env=clean_environment(),

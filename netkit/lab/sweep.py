@@ -20,10 +20,16 @@ from pathlib import Path
 from netkit.errors import KernelError
 from netkit.gone import gone, if_there
 from netkit.kernel import netns
-from netkit.lab.model import Places
+from netkit.lab.model import ENGINE_SOCKET, Places
 
 CGROUPS = Path("/sys/fs/cgroup")
 GROUP = "netkit"  # the daemon keeps its containers' groups below it
+PODMAN_GROUP = "libpod_parent"
+# Folders with a folder of each container, named by its id.
+CONTAINERS = (
+    "containers", "bundles", "runtime", "docker/containers", "podman/storage/vfs-containers",
+)  # fmt: skip
+ENGINES = ("dockerd", "podman")
 SECONDS = 10.0  # after SIGKILL; a process in an uninterruptible wait takes longer
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -68,17 +74,26 @@ def processes(folders: Sequence[str], inodes: Collection[int] = ()) -> list[int]
     ]  # fmt: skip
 
 
-def daemons(run: str) -> list[int]:
-    """Pids of the netkitd of this run folder."""
+def daemons(argument: str, program: str = "netkitd") -> list[int]:
+    """Pids of a program, maybe one that an interpreter runs, with this argument.
+
+    A netkitd is found by its run folder.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with if_there():
             words = _words(entry)
-            if run in words and any(word.endswith("/netkitd") for word in words[:2]):
+            if argument in words and any(w.endswith(f"/{program}") for w in words[:3]):
                 found.append(int(entry.name))
     return found
+
+
+def _serving(folder: str) -> list[int]:
+    """Pids of the netkitd, and of the other engine, of a run folder."""
+    url = f"unix://{folder}/{ENGINE_SOCKET}"
+    return daemons(folder) + [pid for name in ENGINES for pid in daemons(url, name)]
 
 
 def reap(pids: Sequence[int]) -> None:
@@ -89,7 +104,7 @@ def reap(pids: Sequence[int]) -> None:
 
 
 class _Roots:
-    """Whether the root of a process is an overlay with a directory below the folders.
+    """Whether the root of a process is a directory below the folders, or an overlay of such.
 
     Read once for all processes with the same mounts and root: beside thousands of containers their
     mounts are as many, and each of their monitors sees all of them.
@@ -103,7 +118,7 @@ class _Roots:
         key = (os.stat(entry / "ns/mnt").st_ino, os.readlink(entry / "root"))
         if (known := self._known.get(key)) is None:
             mounts = (entry / "mountinfo").read_text(errors="replace").splitlines()
-            roots = [line for line in mounts if " / / " in line]
+            roots = [line for line in mounts if line.split()[4] == "/"]  # proc_pid_mountinfo(5)
             known = any(f"{folder}/" in line for line in roots for folder in self._folders)
             self._known[key] = known
         return known
@@ -139,7 +154,7 @@ def _below(word: str, folders: Sequence[str]) -> bool:
 
 def _end_daemons(folders: Sequence[str]) -> None:
     deadline = None  # counts from the first kill: with many processes a look takes seconds
-    while pids := [pid for folder in folders for pid in daemons(folder)]:
+    while pids := [pid for folder in folders for pid in _serving(folder)]:
         deadline = deadline or time.monotonic() + SECONDS
         _kill(pids, deadline)
         reap(pids)
@@ -170,7 +185,7 @@ def _inodes(paths: Sequence[str]) -> Iterator[int]:
 
 def _containers(folders: Sequence[str]) -> set[str]:
     """Ids of the containers there are traces of."""
-    places = [f"{f}/{sub}" for f in folders for sub in ("containers", "bundles", "runtime")]
+    places = [f"{f}/{sub}" for f in folders for sub in CONTAINERS]
     return {entry.name for place in places if os.path.isdir(place) for entry in os.scandir(place)}
 
 
@@ -178,17 +193,24 @@ def _remove_groups(ids: Collection[str]) -> None:
     """Remove control groups; a process that has ended may be in one for a moment more (EBUSY)."""
     tops = (CGROUPS, *(p for p in CGROUPS.iterdir() if p.is_dir()))
     deadline = time.monotonic() + SECONDS
-    while left := [g for top in tops for id in ids if not _remove_group(g := top / GROUP / id)]:
+    names = [name for id in ids for name in (f"{GROUP}/{id}", f"{PODMAN_GROUP}/libpod-{id}")]
+    while left := [g for top in tops for name in names if not _remove_group(g := top / name)]:
         if time.monotonic() > deadline:
             raise KernelError(f"cannot remove control group {left[0]}: are there processes in it?")
         time.sleep(0.01)
     for top in tops:
-        with suppress(OSError):  # the last one is out; else it is not empty
-            os.rmdir(top / GROUP)
+        for name in (GROUP, f"{PODMAN_GROUP}/conmon", PODMAN_GROUP):
+            with suppress(OSError):  # the last one is out; else it is not empty
+                os.rmdir(top / name)
 
 
 def _remove_group(group: Path) -> bool:
+    """Whether it is removed.  What runs in it is killed: it may be in no other place of the lab."""
     for below, _, _ in os.walk(group, topdown=False):
+        with if_there():
+            for pid in (Path(below) / "cgroup.procs").read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
         with suppress(OSError):
             os.rmdir(below)
     return not group.exists()

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from netkit.lab import building
+from netkit.lab import building, engines, reading
 from netkit.lab.images import BINARY, CACHE
-from netkit.lab.model import Places
+from netkit.lab.model import DOCKER, NETKIT, PODMAN, Places
 from netkit.lab.running import RunningLab
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -24,6 +24,13 @@ LABS = sorted(p.parent for p in (CLONE / "labs").glob("*/lab.yml"))
 COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|valid_lft \S+", re.M)
 CGROUPS = Path("/sys/fs/cgroup")
 os.environ.setdefault(CACHE, str(CLONE / ".debian"))  # of script/debian
+UNPACKED = {
+    DOCKER: ("NETKIT_TEST_DOCKERD", ".reference"), PODMAN: ("NETKIT_TEST_PODMAN", ".podman")
+}  # fmt: skip
+for _kind, (_given, _folder) in UNPACKED.items():
+    _root = Path(os.environ.get(_given) or CLONE / _folder)
+    if _root.is_dir():  # else that of the machine, if any
+        os.environ.setdefault(engines.VARIABLES[_kind], str(_root))
 
 
 def missing() -> str:
@@ -42,6 +49,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.labs)
             if why:
                 item.add_marker(pytest.mark.skip(reason=why))
+
+
+def foreign(folder: Path) -> list[str]:
+    """Engines of other makers that a lab needs."""
+    return sorted({host.engine for host in reading.read(folder).hosts} - {NETKIT})
+
+
+def skip_without_engines(folder: Path) -> None:
+    for kind in foreign(folder):
+        if why := os.environ.get(f"NETKIT_TEST_{kind.upper()}_ABSENT") or engines.missing(kind):
+            pytest.skip(why)
 
 
 def netkit(*argv: str, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
@@ -81,7 +99,7 @@ def traces(name: str) -> list[str]:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             rooted = [
                 line for line in (entry / "mountinfo").read_text(errors="replace").splitlines()
-                if " / / " in line
+                if line.split()[4] == "/"
             ]  # fmt: skip
         except OSError:
             continue

@@ -19,7 +19,15 @@ from scapy.layers.l2 import ARP, Ether
 
 from netkit.lab import reading
 from netkit.lab.running import Machine, RunningLab
-from tests.labs.conftest import CLONE, LABS, netkit, root_network, traces
+from tests.labs.conftest import (
+    CLONE,
+    LABS,
+    foreign,
+    netkit,
+    root_network,
+    skip_without_engines,
+    traces,
+)
 from tests.labs.transcript import Shells, blocks, steps
 
 LAB = "    netkit lab "
@@ -61,7 +69,7 @@ def readmes() -> Iterator[tuple[Path, str]]:
             yield folder, "docker+netkit"
         else:
             yield folder, "docker"
-            if typed(folder):
+            if typed(folder) and not foreign(folder):  # there `netkit` is not the engine's client
                 yield folder, "netkit"
 
 
@@ -70,6 +78,7 @@ def readmes() -> Iterator[tuple[Path, str]]:
 )
 def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path, client: str) -> None:
     """Lines that begin with `netkit lab`, but for the lab's name, and what is typed in between."""
+    skip_without_engines(folder)
     name = f"{folder.name[:16]}-{secrets.token_hex(3)}"
     parts = [*blocks((folder / "README.md").read_text())]
     lines = [line.strip() for part in parts for line in part if line.startswith(LAB)]

@@ -74,6 +74,32 @@ BAD = {
         "  h2: {interfaces: {e: {segment: l, address: 10.0.0.1/24}}}",
         "lab.yml:3: hosts.h1.weave[0]: no other host with `weave` and an address is called 'h2'",
     ),
+    "unknown engine": ("hosts: {h1: {engine: crio}}", "'crio' does not match"),
+    "engine without a netkitd": (
+        "hosts: {h1: {daemon: false, engine: docker}}", "engine: needs a daemon"
+    ),
+    "dockerd has no scope": (
+        "cluster: [h1]\nunderlay: {l: {}}\nhosts:\n  h1:\n    engine: docker\n"
+        "    interfaces: {e: {segment: l, address: 10.0.0.1/24}}\n"
+        "    networks: {n: {driver: netkit-ovs, scope: global}}",
+        "lab.yml:7: hosts.h1.networks.n.scope: is for netkit's: give the option netkit.scope",
+    ),
+    "podman's own network": (
+        "hosts: {h1: {engine: podman, containers: {web: {}}}}", "containers.web: lacks `networks`"
+    ),
+    "a network of netkit's, and more": (
+        "hosts: {h1: {engine: podman, networks: "
+        "{n: {subnet: 10.9.0.0/24, options: {netkit.network: x}}}}}",
+        "networks.n.options: with netkit.network nothing else is to be given",
+    ),
+    "CNI has no such options": (
+        "hosts: {h1: {engine: podman, networks: {n: {ipam_options: {a: b}}}}}", "CNI has none"
+    ),
+    "an overlay's address": (
+        "hosts: {h1: {engine: docker, networks: {n: {driver: netkit-weave}},\n"
+        "  containers: {web: {networks: {n: 10.9.0.2/24}}}}}",
+        "10.9.0.2/24 has a prefix length, which is for netkit's",
+    ),
     "weave's own host": (
         "underlay: {l: {}}\nhosts:\n  h1:\n    weave: [h1]\n"
         "    interfaces: {e: {segment: l, address: 10.0.0.1/24}}",
