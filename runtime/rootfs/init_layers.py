@@ -10,14 +10,16 @@ that a build made on its way has one container.)  Overlayfs never changes a lowe
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from netkit import threads
+from netkit.gone import if_there
 from runtime.filetree.remove import remove_tree
 
 KEPT = 64  # layers that no container uses, at most
@@ -55,11 +57,10 @@ class InitLayers:
         """The directory of a container's layer, shared or not; None if there is none."""
         own = home / "init"
         try:
-            return self._folder / os.path.basename(os.readlink(own))
+            shared = _shared(home)
         except FileNotFoundError:
             return None
-        except OSError:  # it is no link
-            return own
+        return self._folder / shared if shared else own
 
     def offer(self, home: Path, layers: Sequence[str]) -> None:
         """Share the layer of a container, which is complete and mounted nowhere, from now on.
@@ -93,14 +94,26 @@ class InitLayers:
         names = set(os.listdir(self._folder)) - {fresh}
         if len(names) <= KEPT:
             return
-        for user in self._users.iterdir():
-            with suppress(OSError):  # it has one of its own, or goes just now
-                names.discard(os.path.basename(os.readlink(user / "init")))
-        for name in names:
-            away = self._folder / f"{_AWAY}{secrets.token_hex(8)}"
-            with suppress(OSError):  # the next daemon removes what is left
+        try:
+            for user in self._users.iterdir():
+                with if_there():  # it may be on its way
+                    names.discard(_shared(user))
+            for name in names:
+                away = self._folder / f"{_AWAY}{secrets.token_hex(8)}"
                 (self._folder / name).rename(away)
                 remove_tree(away)
+        except OSError as error:  # e.g. the disk is full: the next time, or the next daemon
+            threads.report("removing layers of mount points that no container uses", error)
+
+
+def _shared(home: Path) -> str:
+    """The key of the layer that a container shares; "" for one of its own.  FileNotFoundError."""
+    try:
+        return os.path.basename(os.readlink(home / "init"))
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # readlink(2): it is no link
+            raise
+        return ""
 
 
 def _key(layers: Sequence[str]) -> str:

@@ -87,12 +87,14 @@ ALL_ALIKE = {
     "runtime/oci/console.py::Console.end_input": CLOSED,
     "runtime/oci/cgroup_lock.py::CgroupLock._move_nowhere": "nothing but time is lost",
     "runtime/oci/cgroups.py::Cgroups.remove": EMPTY_ONLY,
+    "runtime/oci/process_file.py::ProcessFiles.remove": "the bundle, which has it, cannot be removed",
     "runtime/oci/recent_starts.py::_program": "not known to be runc: signals are not held back",
     "runtime/oci/exec_session.py::sweep": EMPTY_ONLY,
     "runtime/oci/stats.py::_text": "controllers differ in what they have, and in their errors",
     "runtime/oci/subreaper.py::Subreaper.take": "answered: it never ran",
     "runtime/oci/subreaper.py::_pid": "answered: it never ran",
     "runtime/oci/versions.py::_said": SHOWN,
+    "runtime/rootfs/init_layers.py::InitLayers.offer": "it stays the container's own",
 }
 
 

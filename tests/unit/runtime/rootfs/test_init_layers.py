@@ -124,3 +124,26 @@ def test_what_a_killed_daemon_was_removing_goes_with_the_next_start(
     (tmp_path / "init/.0123/etc").mkdir(parents=True)
     InitLayers(tmp_path / "init", place)
     assert [*(tmp_path / "init").iterdir()] == [shared]
+
+
+def test_a_layer_is_kept_while_it_is_not_known_who_uses_it(
+    layers: InitLayers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(init_layers, "KEPT", 0)
+    place, readlink = tmp_path / "snapshots", os.readlink
+    used = [made(layers, place / f"a{n}", IMAGE) for n in range(2)][-1]
+
+    def broken(path: Path) -> str:
+        if path == place / "a1/init":
+            raise OSError(errno.EIO, "Input/output error")
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", broken)
+    for n in range(2):
+        made(layers, place / f"b{n}", OTHER)
+    assert used is not None
+    assert used.is_dir()
+    assert "layers of mount points that no container uses" in caplog.text
