@@ -25,7 +25,7 @@ from netkit.kernel.ovs.port_offloads import PortOffloads
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.tunnel_routes import Routes
 from netkit.kernel.ovs.vswitchd import Vswitchd
-from netkit.kernel.session import Session
+from netkit.kernel.session import Session, SpareSockets
 from netkit.kernel.uplink.handover import Desk
 from netkit.kernel.uplink.uplink import Uplinks
 from netkit.model import HOST, Key, State
@@ -69,6 +69,7 @@ class Host:
     ) -> None:
         self.home = home
         self.tally = Tally()
+        self._spare = SpareSockets(self.tally) if home == HOST else None
         self._port_maps = port_maps
         self._rules = Rules(
             home, variant, chains, owner, territory=territory, standby=standby, direct=direct
@@ -127,10 +128,15 @@ class Host:
         """Stop the helper processes; the kernel may be used again."""
         self._rules.close()
         self.ovn.close()
+        if self._spare is not None:
+            self._spare.close()
+
+    def _session(self) -> Session:
+        return Session(self.home, self.tally, self._spare)
 
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
-        with Session(self.home, self.tally) as session:
+        with self._session() as session:
             return self._registry.observe(session, keys)
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
@@ -138,13 +144,13 @@ class Host:
 
         With `policy` of the firewall only.
         """
-        with Session(self.home, self.tally) as session:
+        with self._session() as session:
             return self._registry.owned(session, prefix, policy=policy)
 
     def switched(self, prefix: str) -> State:
         """`owned`, of what is in Open vSwitch and OVN alone.  KernelError if the first does not
         answer; without the second what is there is left for later."""
-        with Session(self.home, self.tally) as session:
+        with self._session() as session:
             found = self._switched(session, prefix)
             return {**found, **self._logical.owned_if_it_answers(prefix)}
 
@@ -166,7 +172,7 @@ class Host:
 
     def apply(self, ops: Sequence[Op]) -> None:
         """Do the steps in order; consecutive ones of one family go as one batch."""
-        with Session(self.home, self.tally) as session:
+        with self._session() as session:
             self._registry.apply(session, ops)
             # After the steps: in place of a conntrack entry deleted before, the next datagram makes
             # another by the old rules.

@@ -70,7 +70,7 @@ class RawRule:
 
 def generation(netlink: Netlink) -> int:
     """Return a number that changes with every change of the ruleset of a namespace."""
-    reply = netlink.run([Request(GETGEN, HEADER.pack(0, 0, 0))])[0]
+    reply = netlink.get([Request(GETGEN, HEADER.pack(0, 0, 0))])[0]
     reply.check("read the generation of the nf_tables rules")
     return int.from_bytes(attributes(reply.messages[0], 4)[GEN_ID], "big")
 

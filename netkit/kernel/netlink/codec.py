@@ -93,6 +93,7 @@ class Netlink:
 
     def __init__(self, protocol: int = socket.NETLINK_ROUTE, tally: Tally | None = None) -> None:
         self.tally = tally or Tally()
+        self.sound = True  # False after an error: an answer may be outstanding
         self._sequence = 0
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
@@ -121,6 +122,13 @@ class Netlink:
         out: list[Reply] = []
         for start in range(0, len(requests), BATCH):
             out += self._batch(requests[start : start + BATCH])
+        return out
+
+    def get(self, requests: Sequence[Request]) -> list[Reply]:
+        """Send requests that are each answered by one message, or by an error."""
+        out: list[Reply] = []
+        for start in range(0, len(requests), BATCH):
+            out += self._batch(requests[start : start + BATCH], REQUEST)
         return out
 
     def dump(self, request: Request) -> list[bytes]:
@@ -152,8 +160,8 @@ class Netlink:
                 if sequence == last or (sequence == first and code):
                     return worst
 
-    def _batch(self, requests: Sequence[Request]) -> list[Reply]:
-        first = self._send(requests, *[REQUEST | ACK] * len(requests))
+    def _batch(self, requests: Sequence[Request], flags: int = REQUEST | ACK) -> list[Reply]:
+        first = self._send(requests, *[flags] * len(requests))
         replies = [Reply() for _ in requests]
         left = len(requests)
         while left:
@@ -163,9 +171,9 @@ class Netlink:
                 if kind == MSG_ERROR:
                     reply = replies[sequence - first]
                     reply.errno, reply.text = payload_error(payload)
-                    left -= 1
                 else:
                     replies[sequence - first].messages.append(payload)
+                left -= kind == MSG_ERROR or not flags & ACK
         return replies
 
     def _listing(self, sequence: int) -> tuple[list[bytes], bool]:
@@ -196,6 +204,7 @@ class Netlink:
         try:
             self._socket.send(b"".join(parts))
         except OSError as e:
+            self.sound = False
             raise KernelError(f"netlink: {e.strerror}", errno=e.errno, unsure=True) from e
         return first
 
@@ -203,9 +212,11 @@ class Netlink:
         try:
             data = self._socket.recv(CHUNK)
         except BlockingIOError as e:
+            self.sound = False
             late = f"netlink: no answer in {PATIENCE} s"
             raise KernelError(late, errno=errno.ETIMEDOUT, unsure=True) from e
         except OSError as e:
+            self.sound = False
             raise KernelError(f"netlink: {e.strerror}", errno=e.errno, unsure=True) from e
         offset = 0
         while offset + 16 <= len(data):
