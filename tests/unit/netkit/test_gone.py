@@ -87,7 +87,7 @@ ALL_ALIKE = {
     "runtime/oci/console.py::Console.end_input": CLOSED,
     "runtime/oci/cgroup_lock.py::CgroupLock._move_nowhere": "nothing but time is lost",
     "runtime/oci/cgroups.py::Cgroups.remove": EMPTY_ONLY,
-    "runtime/oci/process_file.py::ProcessFiles.remove": "the bundle, which has it, cannot be removed",
+    "runtime/oci/process_file.py::ProcessFiles.remove": "its bundle cannot be removed either",
     "runtime/oci/recent_starts.py::_program": "not known to be runc: signals are not held back",
     "runtime/oci/exec_session.py::sweep": EMPTY_ONLY,
     "runtime/oci/stats.py::_text": "controllers differ in what they have, and in their errors",
