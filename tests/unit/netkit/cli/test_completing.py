@@ -47,7 +47,7 @@ def tried(line: str, program: str = "netkit") -> tuple[list[str], list[str]]:
     ("run -a std", "stdin stdout stderr", ""),
     ("kill -s SIGU", "SIGURG SIGUSR1 SIGUSR2", ""),
     ("fw drop -s w", "web", "ps -a"),
-    ("network create -d ov", "ovs", ""),
+    ("network create -d ov", "ovn ovs", ""),
     ("ps -f status=r", "status=removing status=restarting status=running", ""),
     ("network ls --filter sc", "scope=global scope=local scope=swarm", ""),
     ("container prune --filter u", "until=", ""),
