@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_interface
 from pathlib import Path
 
 from bench.flows import Flow
@@ -64,16 +66,16 @@ PACKETS = {
 MTU = {"gre": 1458, "vxlan": 1450, "geneve": 1450}  # bytes, of containers
 
 
-def _rules(space: str, subnet: str) -> None:
+def _rules(space: str, subnet: str, bridge: str = "br0") -> None:
     """What an administrator gives a bridge for the protection that netkit's has.
 
     Containers are masqueraded, answers come in, nothing else does; neighbours reach each other.
     """
     for rule in (
-        f"-t nat -A POSTROUTING -s {subnet} ! -o br0 -j MASQUERADE",
-        "-A FORWARD -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        "-A FORWARD ! -i br0 -o br0 -j DROP",
-        "-A FORWARD -i br0 -j ACCEPT",
+        f"-t nat -A POSTROUTING -s {subnet} ! -o {bridge} -j MASQUERADE",
+        f"-A FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"-A FORWARD ! -i {bridge} -o {bridge} -j DROP",
+        f"-A FORWARD -i {bridge} -j ACCEPT",
     ):
         _run("nsenter", f"--net=/run/netns/{space}", "--", "iptables", *rule.split())
 
@@ -101,6 +103,19 @@ def _frames(space: str, shown: bool | None) -> None:
              f"net.bridge.bridge-nf-call-iptables={int(shown)}")  # fmt: skip
 
 
+def _guard_port(switch: OpenVSwitch, mac: str, address: str) -> None:
+    """As `_guard`, at the port c0 of an Open vSwitch bridge."""
+    own = f"in_port=c0,dl_src={mac}"
+    flows = (
+        f"priority=30,{own},ip,nw_src={address},actions=NORMAL",
+        f"priority=30,{own},arp,arp_spa={address},actions=NORMAL",
+        "priority=20,in_port=c0,actions=drop",
+        f"priority=10,dl_src={mac},actions=drop",
+        f"priority=10,arp,arp_spa={address},actions=drop",
+    )
+    switch.ofctl("add-flows", "br-int", "-", text="\n".join(flows))
+
+
 def _translate(home: str, n: int, switch: OpenVSwitch, kind: str) -> None:
     """Between eth0, which has the host's address, and phy0, which leads to Open vSwitch."""
     (here, _), (there, _), peer = NEAR.split("/"), FAR.split("/"), f"10.0.0.{3 - n}"
@@ -114,7 +129,6 @@ def _translate(home: str, n: int, switch: OpenVSwitch, kind: str) -> None:
     at("ip", "route", "del", "local", there, "table", "local")  # it is not the host's
     at("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.phy0.accept_local=1",
        "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.phy0.rp_filter=0")  # fmt: skip
-    at("ethtool", "-K", "phy0", "tx", "off")
     mac = switch.vsctl("get", "interface", "br-phy", "mac_in_use").strip().strip('"')
     at("ip", "route", "replace", f"{there}/32", "dev", "phy0")
     at("ip", "neigh", "replace", there, "lladdr", mac, "dev", "phy0")
@@ -189,25 +203,29 @@ def gre() -> Iterator[Flow]:
     address.
     """
     with ExitStack() as stack:
-        hosts = _tunnelled(stack, "10.41.0.{}/24")
+        hosts = _tunnelled(stack, "10.41.0.{}/24", _Made())
         yield _flow((container for _, container in hosts), "10.41.0.2")
 
 
 @contextmanager
-def apart(kind: str = "gre") -> Iterator[Flow]:
+def apart(kind: str = "gre", *, as_driver: bool = False) -> Iterator[Flow]:
     """Like `gre`, with any `kind` of tunnel, and the host's NIC left alone as by the driver: the
     host translates between its own address and that of Open vSwitch, to which a veth pair leads.
+
+    `as_driver`: a local port leads there, and the hosts have rules as netkit's do.
     """
     with ExitStack() as stack:
-        hosts = _tunnelled(stack, "10.45.0.{}/24", translated=True, kind=kind)
+        made = _Made(translated=True, kind=kind, as_driver=as_driver)
+        hosts = _tunnelled(stack, "10.45.0.{}/24", made)
         yield _flow((container for _, container in hosts), "10.45.0.2")
 
 
 @contextmanager
-def routed() -> Iterator[Flow]:
+def routed(*, as_driver: bool = False) -> Iterator[Flow]:
     """Like `apart`, with a subnet for each host: the hosts route, over a separate subnet."""
     with ExitStack() as stack:
-        hosts = _tunnelled(stack, "10.42.{}.2/24", translated=True)
+        made = _Made(translated=True, as_driver=as_driver)
+        hosts = _tunnelled(stack, "10.42.{}.2/24", made)
         for n, (home, container) in enumerate(hosts, 1):
             far = 3 - n
             _run("ip", "-n", home, "addr", "add", f"10.42.{n}.1/24", "dev", "br-int")
@@ -217,12 +235,24 @@ def routed() -> Iterator[Flow]:
             _run("nsenter", f"--net=/run/netns/{home}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
             _run("nsenter", f"--net=/run/netns/{home}", "ethtool", "-K", "br-int", "tx", "off")
             _run("ip", "-n", container, "route", "add", "default", "via", f"10.42.{n}.1")
+            # Else a container believes its host's ICMP redirect, and sends to the other host by
+            # the switch: what is measured then is routed at one host, not at both.
+            for where in ("all", "eth0"):
+                _run("nsenter", f"--net=/run/netns/{container}", "sysctl", "-qw",
+                     f"net.ipv4.conf.{where}.accept_redirects=0")  # fmt: skip
         yield _flow((container for _, container in hosts), "10.42.2.2")
 
 
-def _tunnelled(
-    stack: ExitStack, address: str, *, translated: bool = False, kind: str = "gre"
-) -> list[tuple[str, str]]:
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """How two hosts with a tunnel are made; see `apart`."""
+
+    kind: str = "gre"
+    translated: bool = False
+    as_driver: bool = False
+
+
+def _tunnelled(stack: ExitStack, address: str, how: _Made) -> list[tuple[str, str]]:
     """Two hosts with a container each, whose `br-int` a tunnel joins; host and container.
 
     The bridges come first, as with the driver: vswitchd polls its ports in the order of their
@@ -234,7 +264,11 @@ def _tunnelled(
     for n in (1, 2):
         home, container = _space(stack), _space(stack)
         _wire(between, f"u{n}", home)
-        _wire(home, "c0", container, address.format(n), MTU[kind])
+        _wire(home, "c0", container, address.format(n), MTU[how.kind])
+        # Else the host, too, answers for its addresses there, and a container that takes c0 for its
+        # gateway's interface sends past Open vSwitch: half of a routed path would not be in it.
+        for setting in ("ipv4.conf.c0.arp_ignore=8", "ipv6.conf.c0.disable_ipv6=1"):
+            _run("nsenter", f"--net=/run/netns/{home}", "sysctl", "-qw", f"net.{setting}")
         _run("nsenter", f"--net=/run/netns/{container}", "ethtool", "-K", "eth0", "tx", "off")
         folder = Path(tempfile.mkdtemp(prefix="nk-bd-"))
         switch = OpenVSwitch(f"/run/netns/{home}", folder, segmenting=False)
@@ -242,23 +276,46 @@ def _tunnelled(
         switch.start()
         for bridge in ("br-int", "br-phy"):
             switch.vsctl("add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev")
-        nic = "phy1" if translated else "eth0"
-        if translated:
-            _run("ip", "-n", home, "link", "add", "phy0", "type", "veth", "peer", "name", nic)
-            _run("ip", "-n", home, "link", "set", "phy0", "up")
-            _run("ip", "-n", home, "link", "set", nic, "up")
-        switch.vsctl("add-port", "br-phy", nic)
-        _run("ip", "-n", home, "link", "set", "br-phy", "up")
-        if translated:
-            _translate(home, n, switch, kind)
-        else:
-            _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
+        _underlay(home, n, switch, how)
         switch.vsctl(
             *("add-port", "br-int", "c0", "--", "add-port", "br-int", "tun0"),
-            *("--", "set", "interface", "tun0", f"type={kind}"),
+            *("--", "set", "interface", "tun0", f"type={how.kind}"),
             f"options:remote_ip=10.0.0.{3 - n}",
             "options:key=7",
         )
+        if how.as_driver:
+            _protect(home, switch, _mac(container), address.format(n))
         made.append((home, container))
     _bridge(between, "u1", "u2")
     return made
+
+
+def _underlay(home: str, n: int, switch: OpenVSwitch, how: _Made) -> None:
+    """Lead `br-phy` to the other host: by the NIC itself, or by translation at the host."""
+    if how.as_driver:
+        internal = ("--", "set", "interface", "phy0", "type=internal")
+        switch.vsctl("add-port", "br-phy", "phy0", *internal)
+        _run("ip", "-n", home, "link", "set", "phy0", "up")
+    elif how.translated:
+        _run("ip", "-n", home, "link", "add", "phy0", "type", "veth", "peer", "name", "phy1")
+        _run("nsenter", f"--net=/run/netns/{home}", "ethtool", "-K", "phy0", "tx", "off")
+        for end in ("phy0", "phy1"):
+            _run("ip", "-n", home, "link", "set", end, "up")
+        switch.vsctl("add-port", "br-phy", "phy1")
+    else:
+        switch.vsctl("add-port", "br-phy", "eth0")
+    _run("ip", "-n", home, "link", "set", "br-phy", "up")
+    if how.translated:
+        _translate(home, n, switch, how.kind)
+    else:
+        _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
+
+
+def _protect(home: str, switch: OpenVSwitch, mac: str, address: str) -> None:
+    """The least that protects containers as netkit does: rules of the host, and at the port."""
+    for side in ("-i", "-o"):
+        _run("nsenter", f"--net=/run/netns/{home}", "--", "iptables", "-A", "FORWARD",
+             side, "phy0", "-j", "ACCEPT")  # fmt: skip
+    interface = ip_interface(address)
+    _rules(home, str(interface.network), "br-int")
+    _guard_port(switch, mac, str(interface.ip))

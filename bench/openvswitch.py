@@ -3,8 +3,9 @@
 For each Open vSwitch there is (the installed one, and those of `script/openvswitch`): TCP between
 two containers of a host, to the outside through NAT, and from outside to a published port, with TCP
 segmentation by ovs-vswitchd and without; beside them the same over bridges of the kernel's.
-Tunnels between two hosts: of each kind, beside the same made by hand, and by the kernel's VXLAN
-device.  All are there at once and are measured in turn.  Needs root, iperf3, ethtool and
+Tunnels between two hosts: of each kind, beside the same made by hand, without protection, and with
+netkit's way to the host and the least rules and flows that protect as netkit's; and by the kernel's
+VXLAN device.  All are there at once and are measured in turn.  Needs root, iperf3, ethtool and
 openvswitch-switch.
 """
 
@@ -14,7 +15,7 @@ import argparse
 import os
 import re
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ class Row:
     name: str
     beside: str  # the name of what it is compared with
     find: Callable[[], Flow]
+    also: str = ""  # and of one more
     mbits: list[float] = field(default_factory=list)
     trips: list[float] = field(default_factory=list)  # us
 
@@ -91,17 +93,20 @@ def local_rows(stack: ExitStack) -> Iterator[Row]:
         yield from local(label, now, f"{label}, not segmenting")
 
 
-def tunnel_rows(stack: ExitStack) -> Iterator[Row]:
+def tunnel_rows(stack: ExitStack, kinds: Sequence[str]) -> Iterator[Row]:
     def between(running: RunningLab) -> Callable[[], Flow]:
         return lambda: Flow(running["c1"].netns, running["c2"].netns, running["c2"].ip)
 
-    for kind in TUNNELS:
-        made = stack.enter_context(
-            handmade.routed() if kind == "routed" else handmade.apart(kind)
-        )  # fmt: skip
-        yield Row(f"{kind}, by hand", f"{kind}, by hand", lambda made=made: made)  # type: ignore[misc]
+    for kind in kinds:
+        bare, guarded = f"{kind}, by hand", f"{kind}, by hand, protected"
+        for name, as_driver in ((bare, False), (guarded, True)):
+            made = stack.enter_context(
+                handmade.routed(as_driver=as_driver) if kind == "routed"
+                else handmade.apart(kind, as_driver=as_driver)
+            )  # fmt: skip
+            yield Row(name, bare, lambda made=made: made)  # type: ignore[misc]
         running = up(stack, "", f"bo-{kind}", shapes.switched(kind))
-        yield Row(kind, f"{kind}, by hand", between(running))
+        yield Row(kind, bare, between(running), guarded)
     for label, folder in switches().items():
         if not folder:
             continue
@@ -114,12 +119,22 @@ def tunnel_rows(stack: ExitStack) -> Iterator[Row]:
 
 def report(found: list[Row]) -> None:
     by_name = {r.name: r for r in found}
-    print(f"\n{'':40}  {'Mbit/s':>8}  {'of beside':>9}  {'trip, us':>8}  {'of beside':>9}")
+    print(f"\n{'':32}  Mbit/s, of beside, of protected     trip, us, of beside, of protected")
     for r in found:
-        base = by_name.get(r.beside, r)
-        rate, trip = statistics.median(r.mbits), statistics.median(r.trips)
-        shares = rate / statistics.median(base.mbits), trip / statistics.median(base.trips)
-        print(f"{r.name:40}  {rate:8,.0f}  {shares[0]:9.2f}  {trip:8,.1f}  {shares[1]:9.2f}")
+        bases = [by_name.get(name) for name in (r.beside, r.also)]
+        rates = _cells(r.mbits, [base.mbits if base else None for base in bases])
+        trips = _cells(r.trips, [base.trips if base else None for base in bases])
+        print(f"{r.name:32}{rates}{trips}")
+
+
+def _cells(samples: Sequence[float], bases: Sequence[Sequence[float] | None]) -> str:
+    shares = (f"  {_share(samples, base):6.2f}" if base else " " * 8 for base in bases)
+    return f"  {statistics.median(samples):8,.0f}{''.join(shares)}"
+
+
+def _share(samples: Sequence[float], beside: Sequence[float]) -> float:
+    """The median of the ratios of rounds, as both are measured in each."""
+    return statistics.median(a / b for a, b in zip(samples, beside, strict=True))
 
 
 def main() -> int:
@@ -127,6 +142,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few samples, to try it out")
     parser.add_argument("--only", default="", help="rows whose names match this expression")
     parser.add_argument("--part", choices=("local", "tunnels"), help="that alone")
+    parser.add_argument("--tunnels", default=",".join(TUNNELS), help="kinds (default %(default)s)")
     parser.add_argument("--rounds", type=int, help="samples of each row (default 5, quick 1)")
     asked = parser.parse_args()
     rounds, seconds, trips = (1, 1, 300) if asked.quick else (5, 2, 1000)
@@ -138,10 +154,10 @@ def main() -> int:
         if asked.part != "tunnels":
             found += local_rows(stack)
         if asked.part != "local":
-            found += tunnel_rows(stack)
+            found += tunnel_rows(stack, asked.tunnels.split(","))
         found = [r for r in found if re.search(asked.only, r.name)]
-        for _ in range(rounds):
-            for r in found:
+        for number in range(rounds):
+            for r in found if number % 2 else reversed(found):
                 flow = r.find()
                 r.mbits.append(flow.iperf(seconds)["bits_per_second"] / 1e6)
                 r.trips.append(flow.round_trip(trips))

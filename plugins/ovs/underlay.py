@@ -3,8 +3,12 @@
 That datapath ends tunnels only at an address of a bridge of its own.  The host's interface stays
 as it is; instead there is a short way between the host and OVS, with translation on it:
 
-    eth0 -- host: DNAT of tunnel packets from peers, SNAT -- nkul ==veth== nkup [nku0] 169.254.250.2
-                                                     169.254.250.1                     ends tunnels
+    eth0 -- host: DNAT of tunnel packets from peers, SNAT -- nkuh --[nku0] 169.254.250.2
+                                                    169.254.250.1   ends tunnels
+
+The way is an internal port and not a veth pair: ovs-vswitchd writes a packet to a tap device and
+the host has it, where a packet socket (packet(7)) allocates, queues and clones, and drops what is
+more than some 90 packets at once.
 
 The kernel's datapath needs none of this.  Sources: OVS Documentation/howto/userspace-tunneling.rst.
 """
@@ -16,13 +20,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from netkit.driver import ANYWHERE, derive_mac
-from netkit.model import HOST, Addr, Link, Neigh, Peer, Resource, Route, Rule, Sysctl
-from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, TunnelRoute
+from netkit.model import HOST, Addr, Link, Neigh, Resource, Route, Rule, Sysctl
+from netkit.model.openvswitch import OvsBridge, OvsPort, PortOffload, TunnelRoute
 
-BRIDGE, NEAR, FAR = "nku0", "nkul", "nkup"
+BRIDGE, NEAR = "nku0", "nkuh"
 HERE, THERE = IPv4Interface("169.254.250.1/30"), IPv4Interface("169.254.250.2/30")
 VETH = "nkv"  # begins the names of containers' links
-MAC = derive_mac("netkit ovs underlay")
+MAC, NEAR_MAC = derive_mac("netkit ovs underlay"), derive_mac("netkit ovs underlay, host")
 MATCH = {
     "gre": ("-p", "47"),  # RFC 2784
     "vxlan": ("-p", "udp", "--dport", "4789"),  # RFC 7348
@@ -38,21 +42,22 @@ def setup(owner: str) -> Iterator[Resource]:
     bridge = OvsBridge(
         name=BRIDGE, datapath="netdev", secure=False, mac=MAC, tunnel_address=THERE, owner=owner
     )
-    link = Link(name=NEAR, kind="veth", peer=Peer(ns=HOST, name=FAR), owner=owner)
+    near = OvsPort(
+        name=NEAR, bridge=BRIDGE, kind="internal", mac=NEAR_MAC, up=True, owner=owner
+    )  # fmt: skip
     yield bridge
-    yield link
-    yield OvsPort(name=FAR, bridge=BRIDGE, link=NEAR, owner=owner)
-    yield Offload(dev=NEAR, checksums=False, owner=owner)
+    yield near
+    yield PortOffload(dev=NEAR, port=NEAR, owner=owner, depends_on=(near.key,))
     # The far end's address is on an interface of this host, if not the host's.
     yield Sysctl(
-        name=f"net/ipv4/conf/{NEAR}/accept_local", value="1", owner=owner, depends_on=(link.key,)
+        name=f"net/ipv4/conf/{NEAR}/accept_local", value="1", owner=owner, depends_on=(near.key,)
     )
     yield Sysctl(name="net/ipv4/ip_forward", value="1", owner=owner)
-    yield Addr(dev=NEAR, address=HERE, owner=owner)
-    near = ("addr", HOST, NEAR, str(HERE))
+    yield Addr(dev=NEAR, address=HERE, owner=owner, depends_on=(near.key,))
+    here = ("addr", HOST, NEAR, str(HERE))
     far = IPv4Network(THERE.ip)
-    yield Route(dst=far, dev=NEAR, owner=owner, depends_on=(near, bridge.key))
-    yield Neigh(dev=NEAR, address=THERE.ip, mac=MAC, owner=owner)
+    yield Route(dst=far, dev=NEAR, owner=owner, depends_on=(here, bridge.key))
+    yield Neigh(dev=NEAR, address=THERE.ip, mac=MAC, owner=owner, depends_on=(near.key,))
     out = _rule("nat", "POSTROUTING", "-s", str(far), "-j", "MASQUERADE", owner=owner)
     yield out
     # At the head, and no more of that chain: each network has rules there that are not about

@@ -69,6 +69,20 @@ def no_underlay(h: OvsHost) -> None:
     h.vswitch.vsctl("del-br", "nku0")
 
 
+def underlay_deleted(h: OvsHost) -> None:
+    run("ip", "link", "del", "nkuh", at=h.home)
+
+
+def underlay_down(h: OvsHost) -> None:
+    run("ip", "link", "set", "nkuh", "down", at=h.home)
+
+
+def another_neighbour(h: OvsHost) -> None:
+    """As where the way to the host was made anew: its address was at another interface before."""
+    h.vswitch.appctl("tnl/neigh/set", "nku0", "169.254.250.1", "02:00:00:00:00:99")
+    h.vswitch.vsctl("del-port", "nkuh")
+
+
 def another_key(h: OvsHost) -> None:
     tunnels = h.vswitch.vsctl("list-ports", br(h)).split()
     (tunnel,) = (t for t in tunnels if t.startswith("g"))
@@ -99,8 +113,8 @@ def killed_both(h: OvsHost) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [no_flows, one_flow_less, no_port, no_bridge, no_underlay, another_key, killed_switch,
-     restarted_switch, killed_database, killed_both],
+    [no_flows, one_flow_less, no_port, no_bridge, no_underlay, underlay_deleted, underlay_down,
+     another_neighbour, another_key, killed_switch, restarted_switch, killed_database, killed_both],
     ids=lambda f: f.__name__,
 )  # fmt: skip
 def test_it_heals_by_itself(pair: list[OvsHost], harm: Callable[[OvsHost], None]) -> None:

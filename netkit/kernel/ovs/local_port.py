@@ -56,7 +56,7 @@ def raised(session: Session, name: str, *, up: bool | None) -> SeenLink:
 
 
 def clear(session: Session, name: str) -> None:
-    """Delete the leftover tap of a deleted bridge that had the netdev datapath.
+    """Delete the leftover tap of a deleted bridge or port that had the netdev datapath.
 
     Its port is a tap device, which ovs-vswitchd makes persistent: one that was killed took it along
     to nowhere, and the next knows of those in the database only.

@@ -156,10 +156,12 @@ class Switches:
             raise
 
     def _clear(self, session: Session, ops: Sequence[Op]) -> None:
-        """Remove the interfaces of removed bridges that ovs-vswitchd left behind."""
+        """Remove the interfaces of removed bridges and ports that ovs-vswitchd left behind."""
         befores = [op.before for op in ops if op.after is None]
-        if gone := {b.name for b in befores if isinstance(b, OvsBridge)}:
-            there = self._db.view(lambda idl: {r.name for r in rows(idl, "Bridge")})
+        gone = {b.name for b in befores if isinstance(b, OvsBridge)}
+        gone |= {b.name for b in befores if isinstance(b, OvsPort) and b.kind == INTERNAL}
+        if gone:
+            there = self._db.view(lambda idl: {r.name for r in rows(idl, "Port")})
             for name in sorted(gone - there):
                 local_port.clear(session, name)
 

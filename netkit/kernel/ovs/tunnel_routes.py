@@ -1,7 +1,8 @@
 """The routes of the userspace datapath's tunnels.  ovs-vswitchd forgets them when it ends.
 
 It knows the MAC address of a route's neighbour for 15 minutes without a packet, and then drops one
-to ask for it.  So that entry, which is a cache's, is filled whenever routes are looked at.
+to ask for it.  So that entry, which is a cache's, is filled whenever routes are looked at, and
+corrected where another interface has the address since.
 Source: ovs-vswitchd(8), "ovs/route", "tnl/neigh".
 """
 
@@ -62,10 +63,11 @@ class Routes:
     def _introduce(self, session: Session, bridge: str, gateway: IPAddress) -> None:
         """Fill the cache with a neighbour of the bridge: this host.  Errors do not count."""
         with suppress(KernelError):
-            if f"{gateway} " in self._daemon.ask("tnl/neigh/show"):
-                return
             link = address_holder(session, gateway)
-            if link is not None and link.mac:
+            if link is None or not link.mac:
+                return
+            known = re.compile(rf"^{re.escape(str(gateway))}\s+{link.mac}\s", re.M)
+            if not known.search(self._daemon.ask("tnl/neigh/show")):
                 self._daemon.ask("tnl/neigh/set", bridge, str(gateway), link.mac)
 
     def apply(self, session: Session, ops: Sequence[Op]) -> None:

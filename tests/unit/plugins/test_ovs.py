@@ -31,7 +31,7 @@ from netkit.reconcile.plan import Op
 from netkit.testing.kernel import NETNS, FakeKernel
 from plugins.firewall.iptables import layout
 from plugins.ovs import Ovs, key_of, tunnel_name
-from plugins.ovs.underlay import BRIDGE
+from plugins.ovs.underlay import BRIDGE, NEAR
 
 PEERS = "192.168.59.104,192.168.59.105"
 ID = "c" * 64
@@ -71,7 +71,7 @@ def test_tunnels_meet_the_administrators_rules_and_none_about_containers() -> No
     ]
     targets = [(r.args[-1], r.args[:-2]) for r in sorted(forward, key=lambda r: r.rank)]
     assert targets[0] == ("DOCKER-USER", ())
-    assert {("-i", "nkul"), ("-o", "nkul")} == {args[:2] for _, args in targets[1:3]}
+    assert {("-i", NEAR), ("-o", NEAR)} == {args[:2] for _, args in targets[1:3]}
     assert {target for target, _ in targets[1:3]} == {"ACCEPT"}
     assert targets[3:] == [("DOCKER-FORWARD", ())]
 
@@ -80,10 +80,20 @@ def test_packets_of_tunnels_meet_no_more_rules_at_the_head_than_their_own() -> N
     """Each network of the host has others in that chain."""
     raw = [r for r in of(Rule, Ovs("netdev").setup("o")) if r.table == "raw"]
     zone, done, *rest = sorted(raw, key=lambda r: r.rank)
-    assert zone.args[:2] == done.args[:2] == ("-i", "nkul")
+    assert zone.args[:2] == done.args[:2] == ("-i", NEAR)
     assert (zone.args[3], done.args[3]) == ("CT", "ACCEPT")
     assert zone.key in done.needs
     assert all(r.rank > done.rank for r in rest)
+
+
+def test_packets_of_tunnels_reach_the_host_without_a_packet_socket() -> None:
+    """Read and written by one, a packet costs ovs-vswitchd more than by a tap device."""
+    made = list(Ovs("netdev").setup("o"))
+    assert of(Link, made) == []
+    (bridge,), (port,) = of(OvsBridge, made), of(OvsPort, made)
+    assert (port.name, port.bridge, port.kind, port.up) == (NEAR, bridge.name, "internal", True)
+    # Another one would be unknown to Open vSwitch for as long as it keeps neighbours.
+    assert port.mac
 
 
 @pytest.mark.parametrize(

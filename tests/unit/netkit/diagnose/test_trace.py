@@ -706,7 +706,7 @@ SHOW = """\
 netdev@ovs-netdev: hit:123 missed:4
   nku0:
     nku0 65534/2: (tap)
-    nkup 1/4: (system)
+    nkuh 1/4: (tap)
   obr0:
     gc0a83b68d98373 1/3: (gre: key=2478734, remote_ip=192.168.59.104)
     nkv22b14d739fdb 2/5: (system)
