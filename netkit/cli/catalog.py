@@ -148,6 +148,8 @@ LAB = {
     "sh": Entry("Open a shell on a host or in a container", "netkit.lab.command:sh"),
     "exec": Entry("Run a command on a host or in a container", "netkit.lab.command:exec_"),
     "graph": Entry("Draw the topology", "netkit.lab.command:graph"),
+    "import": Entry("Make a lab of a containerlab topology, a Kathara folder or a compose file",
+                    "netkit.lab.importing:import_"),
     "ls": Entry("List labs that are up", "netkit.lab.command:ls"),
 }
 MANIFEST = {

@@ -171,8 +171,10 @@ def named(host: str, command: Sequence[str]) -> list[str]:
     """The command, in a UTS namespace of its own where the host name is `host`.
 
     The namespace ends with its last process: a restarted daemon gets another with the same name.
+    It is set as the kernel takes it: hostname(1) refuses `_`, which is right in a lab.
     """
-    return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *command]
+    script = 'printf %s "$0" > /proc/sys/kernel/hostname && exec "$@"'
+    return ["unshare", "--uts", "sh", "-c", script, host, *command]
 
 
 def clean_environment() -> dict[str, str]:

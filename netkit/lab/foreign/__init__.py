@@ -1,0 +1,1 @@
+"""Labs of other tools, read into ours: containerlab, Kathara, compose."""
