@@ -110,6 +110,11 @@ CLUSTER = {
     ),
     "status": Entry("Show servers, hosts and problems", "cluster:status"),
 }
+OVN = {
+    "up": Entry("Start servers of an OVN on this host, or join those of another", "ovn:up"),
+    "status": Entry("Show servers of OVN on this host, and problems", "ovn:status"),
+    "down": Entry("Remove the servers of OVN from this host", "ovn:down"),
+}
 WEAVE = {
     "launch": Entry("Launch the overlay on this host, and connect to peers", "weave:launch"),
     "connect": Entry("Connect to more peers", "weave:connect"),
@@ -181,6 +186,7 @@ ROOT = {
     "container": Entry("Manage containers", inside=CONTAINER),
     "builder": Entry("Manage builds", inside=BUILDER),
     "cluster": Entry("Manage the cluster of hosts that share networks", inside=CLUSTER),
+    "ovn": Entry("Manage servers of OVN, for networks of driver ovn", inside=OVN),
     "image": Entry("Manage images", inside=IMAGE),
     "manifest": Entry("Look at manifests in registries", inside=MANIFEST),
     "lab": Entry("Manage labs: hosts, networks and checks on one machine", inside=LAB),

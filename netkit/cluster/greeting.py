@@ -7,34 +7,42 @@ import socket
 import ssl
 from typing import Any
 
-from netkit.cluster.schema import NAME
 from netkit.cluster.tls import FLAGS, Certificates, why
 from netkit.errors import KernelError
 
 PATIENCE = 5.0  # seconds for each of connecting, the handshake and the answer
 BYTES = 65536
 _ALERT = b"\x15"  # first byte of a TLS record with an alert; RFC 8446, 5.1
-_QUESTION = {
-    "id": 0, "method": "transact", "params": ["_Server", {
-        "op": "select", "table": "Database", "where": [["name", "==", NAME]],
-        "columns": ["connected"],
-    }],
-}  # fmt: skip
 
 
-def greet(address: str, port: int, certificates: Certificates | None) -> None:
-    """Raise KernelError with the reason where that server cannot let this host join."""
+def _question(name: str) -> object:
+    return {
+        "id": 0, "method": "transact", "params": ["_Server", {
+            "op": "select", "table": "Database", "where": [["name", "==", name]],
+            "columns": ["connected"],
+        }],
+    }  # fmt: skip
+
+
+def greet(
+    address: str, port: int, certificates: Certificates | None, *, name: str, begin: str
+) -> None:
+    """Raise KernelError with the reason where that server of the database `name` cannot let this
+    host join; `begin` is the command that makes the first server."""
     at = f"the server at {address}:{port}"
     try:
         with socket.create_connection((address, port), PATIENCE) as sock:
-            rows = _plain(sock, at) if certificates is None else _sealed(sock, at, certificates)
+            if certificates is None:
+                rows = _plain(sock, at, name)
+            else:
+                rows = _sealed(sock, at, certificates, name)
     except OSError as error:
         raise KernelError(
-            f"{at} does not answer ({why(error)}): is there one (netkit cluster init), and is the "
+            f"{at} does not answer ({why(error)}): is there one ({begin}), and is the "
             "port open to this host?"
         ) from None
     if not rows:
-        raise KernelError(f"{at} has no database {NAME}: it is of no cluster of netkit")
+        raise KernelError(f"{at} has no database {name}: it is none that can be joined")
     if not rows[0]["connected"]:
         raise KernelError(
             f"{at} has no connection to most servers of its cluster: no host can join until "
@@ -42,17 +50,17 @@ def greet(address: str, port: int, certificates: Certificates | None) -> None:
         )
 
 
-def _plain(sock: socket.socket, at: str) -> Any:
+def _plain(sock: socket.socket, at: str, name: str) -> Any:
     encrypted = KernelError(
         f"{at} wants TLS, and this netkitd was started without: give it {', '.join(FLAGS)}"
     )
     try:
-        return _asked(sock, encrypted)
+        return _asked(sock, encrypted, name)
     except ConnectionError:
         raise encrypted from None
 
 
-def _sealed(sock: socket.socket, at: str, certificates: Certificates) -> Any:
+def _sealed(sock: socket.socket, at: str, certificates: Certificates, name: str) -> Any:
     try:
         tls = certificates.load().wrap_socket(sock)
     except ssl.SSLCertVerificationError as error:
@@ -71,14 +79,14 @@ def _sealed(sock: socket.socket, at: str, certificates: Certificates) -> Any:
     )
     with tls:
         try:
-            return _asked(tls, refused)
+            return _asked(tls, refused, name)
         except (ssl.SSLError, ConnectionError) as error:
             raise refused from error
 
 
-def _asked(sock: socket.socket, hung_up: KernelError) -> Any:
+def _asked(sock: socket.socket, hung_up: KernelError, name: str) -> Any:
     """Return the rows of the answer."""
-    sock.sendall(json.dumps(_QUESTION).encode())
+    sock.sendall(json.dumps(_question(name)).encode())
     received = b""
     while True:
         more = sock.recv(BYTES)

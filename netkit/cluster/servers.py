@@ -12,26 +12,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
+from netkit.cluster import programs
 from netkit.cluster.greeting import greet
+from netkit.cluster.programs import tool
 from netkit.cluster.schema import NAME, SCHEMA
 from netkit.cluster.standing import ServerStatus, members, parsed
 from netkit.cluster.tls import FLAGS, Certificates, scheme
 from netkit.errors import Conflict, KernelError
-from netkit.gone import if_there
 
 CLIENTS, PEERS = 6640, 6644  # ports
-PATIENCE = 20.0  # seconds a program of Open vSwitch may take
+SERVER = "ovsdb-server"
 JOIN = 30.0  # seconds until a new server must have the cluster's contents
 LEAVE = 10.0  # seconds
-END = 3.0  # seconds until a server that hangs is killed
 POLL = 0.1  # seconds
 PAUSE = 1.0  # seconds between attempts to start it
 
@@ -45,13 +44,23 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class LocalServer:
-    """`folder` outlives a reboot: the database; `run` does not: sockets and the pid file."""
+    """`folder` outlives a reboot: the database; `run` does not: sockets and the pid file.
+
+    A subclass is a server of another database.
+    """
+
+    name: ClassVar[str] = NAME
+    clients: ClassVar[int] = CLIENTS
+    peers: ClassVar[int] = PEERS
+    subject: ClassVar[str] = "a cluster"
+    begin: ClassVar[str] = "netkit cluster init"  # commands
+    end: ClassVar[str] = "netkit cluster leave"
 
     def __init__(self, folder: Path, run: Path, certificates: Certificates | None = None) -> None:
         self._folder, self._run = folder, run
         self._certificates = certificates
         self._kind = scheme(certificates)
-        self._database = folder / "netkit.db"
+        self._database = folder / f"{self.name.lower()}.db"
         self._settings = folder / "cluster.json"
         self._control = run / "control"
         self._tried = 0.0
@@ -68,22 +77,22 @@ class LocalServer:
     def remotes(self) -> str:
         """Remotes for clients of this host: "tcp:H1:6640,tcp:H2:6640", or ssl:."""
         servers = found.servers if (found := self.settings) else ()
-        return ",".join(f"{self._kind}:{a}:{CLIENTS}" for a in servers)
+        return ",".join(f"{self._kind}:{a}:{self.clients}" for a in servers)
 
     # coming and going
 
     def create(self, address: str) -> None:
         """Create the first server of a new cluster."""
-        own = f"{self._kind}:{address}:{PEERS}"
+        own = f"{self._kind}:{address}:{self.peers}"
         self._begin("create-cluster", str(self._schema()), own)
         self._keep(Settings(address=address, servers=(address,), tls=self._tls))
         self.start()
 
     def join(self, address: str, other: str) -> None:
         """Add this host's server to the cluster of `other`.  KernelError if it is refused."""
-        greet(other, CLIENTS, self._certificates)
-        own, remote = (f"{self._kind}:{a}:{PEERS}" for a in (address, other))
-        self._begin("join-cluster", NAME, own, remote)
+        greet(other, self.clients, self._certificates, name=self.name, begin=self.begin)
+        own, remote = (f"{self._kind}:{a}:{self.peers}" for a in (address, other))
+        self._begin("join-cluster", self.name, own, remote)
         try:
             self._keep(Settings(address=address, servers=(address, other), tls=self._tls))
             self.start()
@@ -97,12 +106,12 @@ class LocalServer:
         deadline = time.monotonic() + JOIN
         while time.monotonic() < deadline:
             with suppress(KernelError):
-                if "Status: cluster member" in self._ask("cluster/status", NAME):
+                if "Status: cluster member" in self._ask("cluster/status", self.name):
                     return
             time.sleep(POLL)
         raise KernelError(
             f"the server at {other} did not let this one join within {JOIN:g} s: do ports "
-            f"{CLIENTS} and {PEERS} let it through, here and there?"
+            f"{self.clients} and {self.peers} let it through, here and there?"
         )
 
     def leave(self) -> None:
@@ -110,7 +119,7 @@ class LocalServer:
         status = self.status() if self.alive else None
         if status is not None and len(status.servers) > 1:
             with suppress(KernelError):  # it may end while it answers
-                self._ask("cluster/leave", NAME)
+                self._ask("cluster/leave", self.name)
             self._wait_left()
         self.remove()
 
@@ -118,7 +127,7 @@ class LocalServer:
         deadline = time.monotonic() + LEAVE
         while time.monotonic() < deadline:
             try:
-                if "Status: left cluster" in self._ask("cluster/status", NAME):
+                if "Status: left cluster" in self._ask("cluster/status", self.name):
                     return
             except KernelError:
                 return  # it does not serve that database any more
@@ -134,9 +143,9 @@ class LocalServer:
 
     def kick(self, address: str) -> None:
         """Remove another, lost server from the cluster.  No error if it is none."""
-        for short, at in members(self._ask("cluster/status", NAME)).items():
+        for short, at in members(self._ask("cluster/status", self.name)).items():
             if at == address:
-                self._ask("cluster/kick", NAME, short)
+                self._ask("cluster/kick", self.name, short)
 
     # running
 
@@ -172,12 +181,12 @@ class LocalServer:
             return
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._control.unlink(missing_ok=True)
-        self._tool(*self._command(settings))
+        tool(self._run, *self._command(settings))
 
     def _command(self, settings: Settings) -> list[str]:
         return [
-            "ovsdb-server", str(self._database),
-            f"--remote=p{self._kind}:{CLIENTS}:{settings.address}",
+            SERVER, str(self._database),
+            f"--remote=p{self._kind}:{self.clients}:{settings.address}",
             *(self._certificates.flags() if self._certificates else ()),
             f"--unixctl={self._control}", f"--pidfile={self._pidfile}", "--detach",
             "-vconsole:off", f"--log-file={self._folder}/ovsdb-server.log",
@@ -194,10 +203,10 @@ class LocalServer:
         if settings.tls != self._tls:
             was, now = ("with", "without") if settings.tls else ("without", "with")
             raise Conflict(
-                f"the server of a cluster on this host was made {was} TLS, and netkitd was started "
-                f"{now} {FLAGS[0]}: start it as before, netkit cluster leave, then change"
+                f"the server of {self.subject} on this host was made {was} TLS, and netkitd was "
+                f"started {now} {FLAGS[0]}: start it as before, {self.end}, then change"
             )
-        if (pid := self._pid()) and _words(pid)[1:] != self._command(settings)[1:]:
+        if (pid := self._pid()) and programs.words_of(pid)[1:] != self._command(settings)[1:]:
             self.stop()
 
     @property
@@ -205,19 +214,14 @@ class LocalServer:
         return self._certificates is not None
 
     def stop(self) -> None:
-        begin = time.monotonic()
-        while pid := self._pid():
-            late = time.monotonic() - begin > END
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-            time.sleep(POLL)
+        programs.stop(self._pidfile, SERVER, str(self._database))
 
     def status(self) -> ServerStatus:
         """Return the server's status.  KernelError if it does not answer."""
-        return parsed(self._ask("cluster/status", NAME))
+        return parsed(self._ask("cluster/status", self.name))
 
     def _ask(self, *words: str) -> str:
-        return self._tool("ovs-appctl", "--timeout=2", "-t", str(self._control), *words)
+        return tool(self._run, "ovs-appctl", "--timeout=2", "-t", str(self._control), *words)
 
     @property
     def _pidfile(self) -> Path:
@@ -225,25 +229,24 @@ class LocalServer:
 
     def _pid(self) -> int:
         """The pid; 0 if it does not run."""
-        with suppress(ValueError), if_there():
-            pid = int(self._pidfile.read_text())
-            words = _words(pid)
-            if words[0].endswith("ovsdb-server") and str(self._database) in words:
-                return pid
-        return 0
+        return programs.daemon(self._pidfile, SERVER, str(self._database))
 
     def _begin(self, *words: str) -> None:
         if self.settings is not None:
-            raise Conflict("this host has a server of a cluster already: netkit cluster leave")
+            raise Conflict(f"this host has a server of {self.subject} already: {self.end}")
         self.remove()  # what a failed attempt left
         self._folder.mkdir(mode=0o700, parents=True)
         verb, *rest = words
         if verb == "create-cluster":
-            self._schema().write_text(json.dumps(SCHEMA))
-        self._tool("ovsdb-tool", verb, str(self._database), *rest)
+            self._schema().write_text(self.schema_text())
+        tool(self._run, "ovsdb-tool", verb, str(self._database), *rest)
 
     def _schema(self) -> Path:
-        return self._folder / "netkit.ovsschema"
+        return self._folder / f"{self.name.lower()}.ovsschema"
+
+    def schema_text(self) -> str:
+        """The schema of a new database, in JSON.  KernelError where it is missing."""
+        return json.dumps(SCHEMA)
 
     def _keep(self, settings: Settings) -> None:
         fresh = self._settings.with_suffix(".new")
@@ -252,25 +255,3 @@ class LocalServer:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._settings)
-
-    def _tool(self, *argv: str) -> str:
-        folders = {name: str(self._run) for name in ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR")}
-        try:
-            done = subprocess.run(
-                argv, env={**os.environ, **folders}, stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, timeout=PATIENCE, check=False,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise KernelError(
-                f"{argv[0]} is missing: install openvswitch-common and openvswitch-switch"
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise KernelError(f"{argv[0]} took more than {PATIENCE:g} s") from None
-        if done.returncode != 0:
-            raise KernelError(f"{argv[0]}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
-
-
-def _words(pid: int) -> list[str]:
-    """Of its command line; [""] once it is a zombie."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")

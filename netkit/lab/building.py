@@ -1,7 +1,7 @@
 """Bring a lab up and take it down: whole or not at all, and idempotent.
 
     begin lab -> namespace of the segments -> hosts, at once: namespace, wires, setup -> done host
-              -> daemon -> cluster, weave -> images, networks, containers -> firewall lines
+              -> daemon -> cluster, OVN, weave -> images, networks, containers -> firewall lines
               -> done lab
 
 A host whose making was cut short is taken down and made anew, since setup commands are not
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel import netns
-from netkit.lab import clustering, engines, fabric, mounts, weaving
+from netkit.lab import chassis, clustering, engines, fabric, mounts, weaving
 from netkit.lab.daemon import LabDaemon, clean_environment, named
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
@@ -72,6 +72,7 @@ def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None
     _together(hosts, lambda host: _host(lab, host, places, journal))
     if lab.cluster:
         clustering.gather(lab, places, only)
+    chassis.serve(lab, places, only)
     for first in (True, False):
         found = [h for h in hosts if h.weave is not None and weaving.founds(h) == first]
         _together(found, lambda host: weaving.launch(lab, host, places))
@@ -143,6 +144,8 @@ def revive(lab: Lab, places: Places, host: LabHost) -> None:
     """
     if host.ovs:
         _switch(places, host)
+        if lab.ovn:
+            chassis.control(places, host)
     if host.daemon is not None:
         LabDaemon(places, host.name).ensure(_flags(lab, host, places))
     engines.ensure(host, places)
@@ -165,9 +168,9 @@ def _switch(places: Places, host: LabHost) -> None:
 
 
 def _flags(lab: Lab, host: LabHost, places: Places) -> tuple[str, ...]:
-    """Of its daemon: those of lab.yml, and where its Open vSwitch and its cluster are."""
+    """Of its daemon: those of lab.yml, and where its Open vSwitch, cluster and OVN are."""
     own = (f"--ovs-db=unix:{places.ovs(host.name)}/db.sock",) if host.ovs else ()
-    mine = engines.flags(host, places)
+    mine = (*engines.flags(host, places), *chassis.flags(lab, host))
     return (*(host.daemon or ()), *own, *clustering.flags(lab, host), *mine)
 
 

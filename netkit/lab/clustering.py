@@ -40,9 +40,9 @@ def gather(lab: Lab, places: Places, only: str = "") -> None:
     members = [h.name for h in lab.hosts if h.daemon is not None]
     asked = [name for name in members if only in {"", name}]
     for name in (n for n in lab.cluster if n in asked):
-        _asking(places, name, partial(_enter, lab, name))
+        asking(places, name, "the cluster", partial(_enter, lab, name))
     for name in asked if not only else ():
-        _asking(places, name, partial(_await, len(members)))
+        asking(places, name, "the cluster", partial(_await, len(members)))
 
 
 def _enter(lab: Lab, name: str, engine: Engine) -> None:
@@ -63,11 +63,12 @@ def _await(hosts: int, engine: Engine) -> None:
         time.sleep(POLL)
 
 
-def _asking(places: Places, host: str, act: Callable[[Engine], None]) -> None:
+def asking(places: Places, host: str, what: str, act: Callable[[Engine], None]) -> None:
+    """Have the engine of a host do it.  KernelError that names `what`, and the host."""
     engine = LabDaemon(places, host).engine()
     try:
         act(engine)
     except Failure as bad:
-        raise KernelError(f"the cluster of {host}: {bad}") from bad
+        raise KernelError(f"{what} of {host}: {bad}") from bad
     finally:
         engine.close()

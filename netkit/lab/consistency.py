@@ -55,9 +55,10 @@ def contradictions(lab: Lab) -> Iterator[Problem]:
 def _cluster(lab: Lab) -> Iterator[Problem]:
     found = [h for h in lab.hosts if any(i.address for i in h.interfaces)]
     able = {h.name for h in found if h.daemon is not None}
-    for n, name in enumerate(lab.cluster):
-        if name not in able:
-            yield ("cluster", n), _nobody("host with a daemon and an address", name, able)
+    for key, names in (("cluster", lab.cluster), ("ovn", lab.ovn)):
+        for n, name in enumerate(names):
+            if name not in able:
+                yield (key, n), _nobody("host with a daemon and an address", name, able)
 
 
 def _weave(lab: Lab) -> Iterator[Problem]:

@@ -128,6 +128,7 @@ class Lab:
     hosts: tuple[LabHost, ...] = ()
     checks: tuple[Check, ...] = ()
     cluster: tuple[str, ...] = ()  # hosts that run its servers
+    ovn: tuple[str, ...] = ()  # hosts that run servers of an OVN
 
     def host(self, name: str) -> LabHost | None:
         return next((h for h in self.hosts if h.name == name), None)

@@ -115,6 +115,7 @@ def _built(doc: Any, name: str, folder: str) -> tuple[list[schema.Problem], Lab]
         hosts=hosts,
         checks=checks,
         cluster=tuple(doc.get("cluster", ())),
+        ovn=tuple(doc.get("ovn", ())),
     )
     return b.problems, lab
 

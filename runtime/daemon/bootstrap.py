@@ -38,6 +38,7 @@ from runtime.lifecycle.service import ContainerService
 from runtime.network.cluster import ClusterService
 from runtime.network.everyone import Everyone
 from runtime.network.networks import NetworksService
+from runtime.network.ovn import OvnService
 from runtime.network.weave.findings import WeaveFindings
 from runtime.network.weave.service import WeaveService
 from runtime.oci.cgroups import Cgroups
@@ -69,6 +70,7 @@ class Engine:
     firewall: FirewallService
     trace: TraceService
     cluster: ClusterService
+    ovn: OvnService
     weave: WeaveService
     cni: CniService
 
@@ -117,6 +119,7 @@ def bootstrap(
         firewall=_firewall(database, events, below, above, backend, overlay.senders),
         trace=_trace(below, above, backend, weave),
         cluster=below.cluster,
+        ovn=below.ovn,
         weave=weave,
         cni=cni,
     )

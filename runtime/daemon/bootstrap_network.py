@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from netkit.cluster.client import Client
+from netkit.cluster.ovn import OvnServers
 from netkit.cluster.servers import LocalServer
 from netkit.errors import KernelError
 from netkit.ipam.dhcp_leases import DhcpLeases
@@ -38,6 +39,7 @@ from runtime.daemon.firewall_backend import FirewallBackend, layouts, select
 from runtime.daemon.ovs_resync import OvsRepairs
 from runtime.network.cluster import ClusterService
 from runtime.network.name_publisher import DnsPublisher
+from runtime.network.ovn import OvnService
 from runtime.network.weave.addresses import AllocatedAddresses
 from runtime.paths import Paths
 
@@ -53,6 +55,7 @@ class NetworkServices:
     leases: DhcpLeases
     networks: Controller
     cluster: ClusterService
+    ovn: OvnService
     overlay_addresses: AllocatedAddresses
     guard: ResyncLoop
     ovs_guard: ResyncLoop
@@ -65,6 +68,7 @@ class NetworkServices:
         self.ovs_guard.start()
         self.link_guard.start()
         self.cluster.start()
+        self.ovn.start()
 
     def close(self) -> None:
         # What uses the worker and the host is closed before them.
@@ -72,6 +76,7 @@ class NetworkServices:
         self.ovs_guard.close()
         self.link_guard.close()
         self.cluster.close()
+        self.ovn.close()
         self.dns_publisher.close()
         self.leases.close()
         self.worker.close()
@@ -125,6 +130,10 @@ def build_network_services(
         leases=leases,
         networks=networks,
         cluster=_cluster(config, paths, engine_id, client, networks),
+        ovn=OvnService(
+            OvnServers(paths.root / "ovn", paths.run / "ovn", config.certificates),
+            tls=config.certificates is not None,
+        ),
         overlay_addresses=addresses,
         guard=_rule_guard(networks, firewall_backend, host),
         ovs_guard=ResyncLoop(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),

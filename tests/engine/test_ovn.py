@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("ovn-controller"), reason="needs ovn-host, ovn-central"),
 ]
 SERVE = "httpd -p 81 -h /www; exec httpd -f -h /www"
+PIDFILES = ("nb/ovsdb-server.pid", "sb/ovsdb-server.pid", "ovn-northd.pid")
 PATIENCE = 60.0  # seconds, on a loaded machine
 
 
@@ -155,3 +159,40 @@ def test_flags_that_do_not_fit_the_administrators_rows_are_refused(chassis: Chas
         vswitch.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=tcp:127.0.0.1:6642",
                       f"external_ids:netkit-ovn={before.strip()}")  # fmt: skip
     assert engine.out("network", "ls", "-qf", "name=wide") == ""
+
+
+def test_servers_of_an_ovn_come_are_looked_after_and_go(chassis: Chassis) -> None:
+    """On an address of their own: those of the chassis are on all of this host's."""
+    engine = Engine(Wire.lay())
+    try:
+        engine.start()
+        refused = engine.netkit("ovn", "up", "--address", wire.HOST, check=False)
+        assert refused.returncode == 1
+        assert "--cluster-tls-ca" in refused.stderr
+        assert "--insecure" in refused.stderr
+        made = engine.netkit("ovn", "up", "--address", "127.0.0.1")
+        assert "--ovn-nb tcp:127.0.0.1:6641 --ovn-sb tcp:127.0.0.1:6642" in made.stdout
+        again = engine.netkit("ovn", "up", "--address", "127.0.0.1", check=False)
+        assert "has servers of an OVN already: netkit ovn down" in again.stderr
+        pidfiles = [engine.rundir / "ovn" / name for name in PIDFILES]
+        assert status(engine, "{{.Northd}} {{.NorthboundLeader}}") == "active 127.0.0.1"
+        engine.kill9()
+        before = [int(file.read_text()) for file in pidfiles]
+        os.kill(before[0], signal.SIGKILL)
+        os.kill(before[2], signal.SIGKILL)
+        engine.restart()
+        eventually(lambda: status(engine, "{{.Northd}} {{.NorthboundLeader}} {{.Problems}}")
+                   == "active 127.0.0.1 []")  # fmt: skip
+        after = [int(file.read_text()) for file in pidfiles]
+        assert [a == b for a, b in zip(after, before, strict=True)] == [False, True, False]
+        engine.netkit("ovn", "down")
+        assert "netkit ovn up" in engine.netkit("ovn", "status").stdout
+        assert not [pid for pid in after if Path(f"/proc/{pid}").exists()]
+        assert not (engine.root / "ovn").exists()
+    finally:
+        engine.netkit("ovn", "down", "--force", check=False)
+        engine.destroy()
+
+
+def status(engine: Engine, template: str) -> str:
+    return engine.netkit("ovn", "status", "--format", template).stdout.strip()

@@ -9,7 +9,7 @@ from runtime.api.backend.builds import Builds
 from runtime.api.backend.cni import Cni
 from runtime.api.backend.containers import Containers, Execs
 from runtime.api.backend.images import Images
-from runtime.api.backend.networks import Cluster, Firewall, Networks, Trace
+from runtime.api.backend.networks import Cluster, Firewall, Networks, Ovn, Trace
 from runtime.api.backend.registries import Registries
 from runtime.api.backend.volumes import Volumes
 from runtime.api.backend.weave import Weave
@@ -55,6 +55,8 @@ class Engine(Protocol):
     def trace(self) -> Trace: ...
     @property
     def cluster(self) -> Cluster: ...
+    @property
+    def ovn(self) -> Ovn: ...
     @property
     def weave(self) -> Weave: ...
     @property

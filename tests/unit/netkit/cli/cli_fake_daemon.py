@@ -234,6 +234,11 @@ REFUSALS = {
     ("without most servers", "leave", ""): (500, "most servers of the cluster do not answer"),
 }
 
+OVN = {
+    "Northbound": "tcp:10.0.0.1:6641", "Southbound": "tcp:10.0.0.1:6642", "TLS": False,
+    "Address": "10.0.0.1", "Servers": ["10.0.0.1"], "NorthboundLeader": "10.0.0.1",
+    "SouthboundLeader": "", "Northd": "active", "Problems": ["ovn-northd: it has died"],
+}  # fmt: skip
 STAYS = "not removed: wide, side: the cluster does not answer"
 
 
@@ -303,6 +308,8 @@ class Handler(socketserver.StreamRequestHandler):
         situation = self.server.situation
         if path.startswith("/netkit/weave"):
             self._reply(head[0], *self._weave(head[0], path, query, body))
+        elif path.startswith("/netkit/ovn"):
+            self._reply(head[0], *_json(OVN, 201 if head[0] == "POST" else 200))
         elif path.startswith("/netkit/cluster"):
             self._reply(head[0], *cluster(situation, head[0], path, body))
         elif path == "/networks/prune" and situation == "without most servers":

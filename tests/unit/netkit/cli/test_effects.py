@@ -122,6 +122,11 @@ OF_COMMAND = {
     "cluster init address": "10.0.0.7",
     "cluster join address": "10.0.0.7",
     "cluster leave force": "",
+    "ovn up address": "10.0.0.7",
+    "ovn up join": "10.0.0.1",
+    "ovn up insecure": "",
+    "ovn down force": "",
+    "ovn status format": "json",
 }
 # What cannot be seen in one request and its answer: the test that holds it.
 ELSEWHERE = {

@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from netkit.cluster import streams
 from netkit.cluster.greeting import greet
+from netkit.cluster.schema import NAME
 from netkit.cluster.tls import Certificates
 from netkit.errors import InvalidSpec, KernelError
 from runtime.daemon.config_load import load
@@ -127,9 +128,9 @@ def complains(sock: socket.socket) -> None:
 def test_servers_that_let_us_join(ours: Authority) -> None:
     member = answering({"connected": True})
     with server(member) as port:
-        greet("127.0.0.1", port, None)
+        greet("127.0.0.1", port, None, name=NAME, begin="init")
     with server(behind_tls(ours.host("h1"), member)) as port:
-        greet("127.0.0.1", port, ours.host("h2"))
+        greet("127.0.0.1", port, ours.host("h2"), name=NAME, begin="init")
 
 
 def test_unusable_servers_are_distinguished(ours: Authority, foreign: Authority) -> None:
@@ -149,11 +150,11 @@ def test_unusable_servers_are_distinguished(ours: Authority, foreign: Authority)
         (behind_tls(ours_but_not_theirs, ask), files, "does not accept our certificate"),
     ):
         with server(answer) as port, pytest.raises(KernelError, match=words):
-            greet("127.0.0.1", port, given)
+            greet("127.0.0.1", port, given, name=NAME, begin="init")
 
 
 def test_an_absent_server_is_reported_as_well() -> None:
     with server(hangs_up) as port:
         socket.create_connection(("127.0.0.1", port)).close()
     with pytest.raises(KernelError, match=r"does not answer \(Connection refused\)"):
-        greet("127.0.0.1", port, None)
+        greet("127.0.0.1", port, None, name=NAME, begin="init")

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from netkit.lab import clustering, populate, schema, weaving
+from netkit.lab import chassis, clustering, populate, schema, weaving
 from netkit.lab.checks import Check
 from netkit.lab.reading import LabFile, parsed, read
 from tests.places import ROOT
@@ -335,6 +335,23 @@ def test_a_hosts_open_vswitch_segments_tcp_unless_it_is_not_to(
 ) -> None:
     (host,) = parsed(f"hosts: {{h1: {{ovs: {ovs}}}}}", "one").hosts
     assert (host.ovs, host.ovs_tso) == (has, segments)
+
+
+def test_hosts_with_an_open_vswitch_are_chassis_of_the_labs_ovn() -> None:
+    text = """
+        underlay: {lan: }
+        ovn: [h1]
+        hosts:
+          h1: {interfaces: {eth0: {segment: lan, address: 10.0.0.1/24}}, ovs: true}
+          h2: {interfaces: {eth0: {segment: lan, address: 10.0.0.2/24}}, ovs: true}
+          h3: {interfaces: {eth0: {segment: lan, address: 10.0.0.3/24}}}
+    """
+    lab = parsed(text, "demo")
+    flags = [chassis.flags(lab, host) for host in lab.hosts]
+    servers = ("--ovn-nb=tcp:10.0.0.1:6641", "--ovn-sb=tcp:10.0.0.1:6642")
+    assert flags == [
+        (*servers, "--ovn-encap-ip=10.0.0.1"), (*servers, "--ovn-encap-ip=10.0.0.2"), (),
+    ]  # fmt: skip
 
 
 def test_the_words_of_weave_launch_have_addresses_for_hosts() -> None:

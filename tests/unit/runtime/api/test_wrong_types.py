@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from netkit.errors import InvalidSpec
 from runtime.api.app import ROUTES
-from runtime.api.routes import cluster, cni, networks, volumes, weave
+from runtime.api.routes import cluster, cni, networks, ovn, volumes, weave
 from runtime.api.routes import exec as execs
 from runtime.api.server import gojson
 from runtime.container import config
@@ -44,6 +44,8 @@ BASE: dict[str, tuple[type, dict[str, Any]]] = {
     "/netkit/firewall/access": (AccessRequest, {}),
     "/netkit/cluster/init": (cluster.JoinRequest, {}),
     "/netkit/cluster/join": (cluster.JoinRequest, {}),
+    "/netkit/ovn/up": (ovn.UpRequest, {}),
+    "/netkit/ovn/down": (ovn.DownRequest, {}),
     "/netkit/cluster/leave": (cluster.Leaving, {}),
     "/netkit/cni": (cni.CniRequest, {}),
     "/netkit/weave/launch": (weave.LaunchRequest, {}),

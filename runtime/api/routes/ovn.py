@@ -1,0 +1,49 @@
+"""Routes of netkit's own: servers of an OVN on this host."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from runtime.api.server import responses
+from runtime.api.server.request import ApiRequest
+from runtime.api.server.routing import Route
+from runtime.apitypes import ApiObject
+
+
+class UpRequest(ApiObject):
+    """Body of POST /netkit/ovn/up."""
+
+    address: str = ""  # this host's, for the others; "": from its routes
+    server: str = ""  # a host with servers to join; "": begin an OVN
+    insecure: bool = False  # without TLS on other addresses than loopback
+
+
+class DownRequest(ApiObject):
+    """Body of POST /netkit/ovn/down."""
+
+    force: bool = False  # although there are networks, and without asking other servers
+
+
+async def status(call: ApiRequest) -> web.StreamResponse:
+    return responses.data(await call.executors.operate(call.engine.ovn.status))
+
+
+async def up(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(UpRequest)
+    act = partial(call.engine.ovn.up, wanted.address, wanted.server, insecure=wanted.insecure)
+    return responses.data(await call.executors.operate(act), 201)
+
+
+async def down(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(DownRequest)
+    await call.executors.operate(partial(call.engine.ovn.down, force=wanted.force))
+    return responses.empty()
+
+
+ROUTES = [
+    Route("GET", "/netkit/ovn", status),
+    Route("POST", "/netkit/ovn/up", up),
+    Route("POST", "/netkit/ovn/down", down),
+]
