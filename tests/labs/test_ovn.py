@@ -44,6 +44,13 @@ def pings(lab: RunningLab, source: str, target: str) -> bool:
     )
 
 
+def started(lab: RunningLab, host: str, name: str) -> bool:
+    """While servers elect a leader, and northd another one, containers are refused."""
+    lab.netkit(host, "rm", "-f", name, check=False)  # one that was made, and not started
+    run = ("run", "-d", "--name", name, "--network", "wide", "busybox", "sleep", "999")
+    return works(lab, host, *run)
+
+
 def healthy(lab: RunningLab, host: str) -> bool:
     """Servers, a leader of each database and northd are there, and nothing is amiss."""
     found = lab.netkit(host, "ovn", "status")
@@ -79,8 +86,7 @@ def test_a_host_that_was_cut_off_is_back_with_what_came_meanwhile(lab: RunningLa
     eventually(lambda: pings(lab, "job", "web"))
     lab.h3.run("ip", "link", "set", "eth0", "down")
     try:
-        lab.netkit("h1", "run", "-d", "--name", "fresh", "--network", "wide", "busybox",
-                   "sleep", "999")  # fmt: skip
+        eventually(lambda: started(lab, "h1", "fresh"))
         assert pings(lab, "web", "db")
         assert not pings(lab, "job", "web")
     finally:
@@ -90,33 +96,38 @@ def test_a_host_that_was_cut_off_is_back_with_what_came_meanwhile(lab: RunningLa
         ping = ("exec", "job", "ping", "-c", "1", "-W", "1", "fresh")
         eventually(lambda: works(lab, "h3", *ping))
     finally:
-        lab.netkit("h1", "rm", "-f", "fresh")
+        lab.netkit("h1", "rm", "-f", "fresh", check=False)
     eventually(lambda: healthy(lab, "h3"))
+
+
+def leader_of(lab: RunningLab, title: str) -> str:
+    """The host that leads this database, once all is well."""
+    found = ""
+
+    def known() -> bool:
+        nonlocal found
+        text = lab.netkit("h1", "ovn", "status")
+        match = re.search(rf"{title}: .*\(leader (10\.\S+)\)", text)
+        found = HOSTS[match[1]] if match and "Problem" not in text else ""
+        return bool(found)
+
+    eventually(known)
+    return found
 
 
 @pytest.mark.parametrize("database", ["nb", "sb"])
 def test_a_leader_that_is_killed_costs_no_container_and_is_started_again(
     lab: RunningLab, database: str
 ) -> None:
-    eventually(lambda: healthy(lab, "h1"))
-    title = {"nb": "Northbound", "sb": "Southbound"}[database]
-    found = re.search(rf"{title}: .*\(leader (\S+)\)", lab.netkit("h1", "ovn", "status"))
-    assert found is not None
-    leader = HOSTS[found[1]]
+    leader = leader_of(lab, {"nb": "Northbound", "sb": "Southbound"}[database])
     pidfile = Path(lab.places.run(leader)) / "ovn" / database / "ovsdb-server.pid"
     before = int(pidfile.read_text())
     os.kill(before, signal.SIGKILL)
     assert pings(lab, "job", "web"), "packets pass all the same"
     host = next(h for h in HOSTS.values() if h != leader)
     name = f"x{secrets.token_hex(3)}"
-    start = ("run", "-d", "--name", name, "--network", "wide", "busybox", "sleep", "999")
-
-    def started() -> bool:
-        lab.netkit(host, "rm", "-f", name, check=False)  # one that was made, and not started
-        return works(lab, host, *start)
-
     try:
-        eventually(started)
+        eventually(lambda: started(lab, host, name))
         reach = ("exec", name, "ping", "-c", "1", "-W", "1", lab.db.ip)
         eventually(lambda: works(lab, host, *reach))
     finally:
