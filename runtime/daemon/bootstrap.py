@@ -118,11 +118,9 @@ def bootstrap(
         networks=networks,
         firewall=_firewall(database, events, below, above, backend, overlay.senders),
         trace=_trace(below, above, backend, weave),
-        cluster=below.cluster,
-        ovn=below.ovn,
-        weave=weave,
+        cluster=below.cluster, ovn=below.ovn, weave=weave,
         cni=cni,
-    )
+    )  # fmt: skip
     docker = build_docker_services(config, database, below, above.recovery)
     restore = partial(_restore, above, sweep_builds, below, weave, cni, docker)
     close = partial(_close, weave, below, above, shim, database, docker)

@@ -130,15 +130,17 @@ def build_network_services(
         leases=leases,
         networks=networks,
         cluster=_cluster(config, paths, engine_id, client, networks),
-        ovn=OvnService(
-            OvnServers(paths.root / "ovn", paths.run / "ovn", config.certificates),
-            tls=config.certificates is not None,
-        ),
+        ovn=_ovn(config, paths),
         overlay_addresses=addresses,
         guard=_rule_guard(networks, firewall_backend, host),
         ovs_guard=ResyncLoop(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),
         link_guard=_link_guard(networks, firewall_backend, interest, switches, engine_id),
     )
+
+
+def _ovn(config: DaemonConfig, paths: Paths) -> OvnService:
+    servers = OvnServers(paths.root / "ovn", paths.run / "ovn", config.certificates)
+    return OvnService(servers, tls=config.certificates is not None)
 
 
 def _host(paths: Paths, engine_id: str, firewall_backend: FirewallBackend, ovs: Ovsdb) -> Host:

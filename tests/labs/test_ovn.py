@@ -1,4 +1,4 @@
-"""The lab ovn: what goes on, and what comes back, when a host is cut off or a server killed."""
+"""The lab ovn-cluster: what goes on, and comes back, when a host is cut off or a server killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTS = {"10.0.0.1": "h1", "10.0.0.2": "h2", "10.0.0.3": "h3"}
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
-    with running(CLONE / "labs" / "ovn", "ovn") as found:
+    with running(CLONE / "labs" / "ovn-cluster", "ovn") as found:
         yield found
 
 
