@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from netkit.errors import KernelError
-from netkit.kernel import netns
-from netkit.kernel.netlink import apply, removal, rtnl
+from netkit.kernel import netns, session
+from netkit.kernel.netlink import apply, observe, removal, rtnl
 from netkit.kernel.netlink.codec import TIMEVAL, Netlink, Reply, Tally
 from netkit.kernel.netlink.counters import counted_links
 from netkit.kernel.session import Session
@@ -607,3 +607,21 @@ while True:
     converge(Change.of(many), host, mine)
     converge(Change.of({}, many), host, mine)
 """
+
+
+def test_a_look_at_many_namespaces_opens_one_socket_in_each(lab, monkeypatch):
+    monkeypatch.setattr(session, "OPEN_AT_ONCE", 4)
+    monkeypatch.setattr(observe, "OPEN_AT_ONCE", 4)
+    made = [*lab.bridge(), *(r for n in range(1, 10) for r in lab.container(n))]
+    lab.make(lab.host(), *made)
+    keys, before = [r.key for r in made], lab.host().observe([r.key for r in made])
+    opened = []
+
+    def opening(*args):
+        opened.append(args)
+        return Netlink(*args)
+
+    monkeypatch.setattr(session, "Netlink", opening)
+    assert lab.host().observe(keys) == before
+    assert {r.key for r in made} <= before.keys()
+    assert len(opened) == 10  # nine containers and the host
