@@ -63,7 +63,7 @@ class _Reader:
         """The service's own where the lab may have it: other services ask for it by name."""
         if re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]{1,62}", service) and service not in self.draft.names:
             return self.draft.add(service, place)
-        return self.draft.name(service if len(service) > 1 else f"{service}1", place, longest=60)
+        return self.draft.name(service, place, longest=60, shortest=2)
 
     def _order(self, services: list[str]) -> list[str]:
         """Those first that others depend on; LabFile for a circle."""
@@ -93,7 +93,7 @@ class _Reader:
             for name in self.origin.mapping(*at):
                 self.origin.mapping(*at, name)
                 how = self.origin.use(*at, name, "condition")
-                if how not in {None, "service_started"}:
+                if how not in (None, "service_started"):  # it may be a list
                     why = f"{how}: a container is waited for until it is started"
                     self.values.note((*at, name), why)
                 yield name

@@ -130,7 +130,7 @@ class _Reader:
         at: Path = ("topology", "links", number)
         self.origin.mapping(*at)
         kind = self.origin.use(*at, "type")
-        if kind not in {None, "veth"}:
+        if kind not in (None, "veth"):  # it may be a list
             self.origin.use(*at)
             self.draft.omit(self.origin.place(at), f"a link of type {kind} leads out of the lab")
             return

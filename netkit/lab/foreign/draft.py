@@ -40,22 +40,26 @@ class Wired:
     subnets: list[IPv4Network] = field(default_factory=list)  # of second addresses
 
     def reaches(self, gateway: IPv4Address) -> bool:
-        own = [IPv4Interface(i["address"]).network for i in self.interfaces.values()
-               if "address" in i]  # fmt: skip
-        return any(gateway in net for net in [*own, *self.subnets])
+        return self._at_once(gateway) or any(gateway in net for net in self.subnets)
+
+    def _at_once(self, gateway: IPv4Address) -> bool:
+        """By the address of an interface, not one that a command adds."""
+        own = [i["address"] for i in self.interfaces.values() if "address" in i]
+        return any(gateway in IPv4Interface(address).network for address in own)
 
     def document(self) -> dict[str, Any]:
         out: dict[str, Any] = {"daemon": False}
         if self.interfaces:
             out["interfaces"] = self.interfaces
-        if self.routes:
-            out["routes"] = [
-                f"{'default' if dst.prefixlen == 0 else dst} via {via}"
-                for dst, (via, _) in self.routes.items()
-            ]
-        for key in ("sysctls", "setup"):
-            if getattr(self, key):
-                out[key] = getattr(self, key)
+        routes = {f"{'default' if dst.prefixlen == 0 else dst} via {via}": self._at_once(via)
+                  for dst, (via, _) in self.routes.items()}  # fmt: skip
+        later = [f"ip route add {route}" for route, at_once in routes.items() if not at_once]
+        if found := [route for route, at_once in routes.items() if at_once]:
+            out["routes"] = found
+        if self.sysctls:
+            out["sysctls"] = self.sysctls
+        if self.setup or later:
+            out["setup"] = [*self.setup, *later]
         return out
 
 
@@ -87,9 +91,10 @@ class Draft:
         if line not in notes[-50:]:
             notes.append(line)
 
-    def name(self, wanted: str, place: str, *, longest: int = 12) -> str:
+    def name(self, wanted: str, place: str, *, longest: int = 12, shortest: int = 1) -> str:
         """A name of ours for a host or container that had another, each once."""
-        base = re.sub(r"[^a-z0-9_]", "_", wanted.lower()).lstrip("_0123456789") or "n"
+        base = re.sub(r"[^a-z0-9_]", "_", wanted.lower()).lstrip("_0123456789").rstrip("_")
+        base = base if len(base) >= shortest else f"node{base}"
         found = unique(base, self.names, longest)
         if found != wanted:
             self.change(place, f"is called {found} here")
@@ -117,12 +122,14 @@ class Draft:
 
     def finish(self) -> None:
         """Routes that no interface leads to are left out; checks say what is on one segment."""
+        if not self.wired:
+            raise LabFile(f"{self.source}: none of its nodes becomes a host")
+        self._one_address_each()
         for host in self.wired.values():
             for dst, (via, place) in list(host.routes.items()):
                 if not host.reaches(via):
                     self.omit(place, f"no interface of {host.name} reaches {via}")
                     del host.routes[dst]
-        self._one_address_each()
         self.checks += list(self._neighbours())[:MAX_CHECKS]
 
     def _one_address_each(self) -> None:

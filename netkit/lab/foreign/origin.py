@@ -114,10 +114,10 @@ class Origin:
             at = open_.pop()
             if at in self._used:
                 continue
-            if at not in self._above:
+            value = self.at(*at)
+            if at not in self._above or not isinstance(value, dict | list | None):
                 yield at
                 continue
-            value = self.at(*at)
             steps = list(value) if isinstance(value, dict) else range(len(value or ()))
             open_ += [(*at, step) for step in reversed(steps)]
 

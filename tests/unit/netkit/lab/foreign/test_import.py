@@ -12,8 +12,9 @@ import yaml
 from netkit.cli import app
 from netkit.lab import document, reading
 from netkit.lab.document import LabFile
-from netkit.lab.foreign import compose, containerlab, draft, kathara, variables
-from netkit.lab.foreign.reading import read
+from netkit.lab.foreign import compose, containerlab, draft, kathara, shell, variables
+from netkit.lab.foreign.reading import MAX_ENTRIES, MAX_FILES, read
+from netkit.lab.ranges import MAX_MEMBERS
 from tests.places import ROOT
 
 CLAB = """
@@ -179,6 +180,7 @@ REFUSED = {
     "topology: {nodes: {? [a] : b}}": "a key must be text",
     "topology: {nodes: {a: {<<: 1}}}": "<< takes mappings only",
     "topology: {name: '{{ .x }}'}": "is a Go template",
+    "topology: {nodes: {a: {kind: bridge}}}": "none of its nodes becomes a host",
     "services: {}": "there are no services",
     "services: {a: {depends_on: [b]}, b: {depends_on: [a]}}": "wait for each other: a, b",
     'services: {a: {image: busybox, command: "x \'y"}}': "close the quotes",
@@ -192,6 +194,54 @@ def test_what_is_wrong_is_one_line_with_its_place(tmp_path: Path, text: str) -> 
         read(str(tmp_path / "f"))
     assert REFUSED[text] in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+ODD = (
+    "topology: {nodes: {a: {kind: [x], group: {}}, b: }, links: [{type: [], endpoints: [a:x]}]}",
+    "topology: {nodes: {a: {exec: [[x], {}]}}}", "topology: {nodes: {a: {sysctls: {a: []}}}}",
+    "services: {n: {image: []}}", "services: {1a: , n: {depends_on: {n2: {condition: [x]}}}, n2: }",
+    "services: {aa: {networks: [{}], links: , cap_add: 5, environment: [[]]}}",
+    "services: {aa: {networks: {nn: 5}}}\nnetworks: {nn: {internal: {}}}",
+    "services: {aa: {volumes: [{type: [], target: }], ports: [[]]}}\nvolumes: {v: 5}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_values_of_another_kind_are_listed_or_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "f").write_text(text)
+    try:
+        made = read(str(tmp_path / "f"))
+    except LabFile as wrong:
+        assert str(wrong).startswith("f:1: ")  # noqa: PT017
+    else:
+        assert lab_of(made).hosts
+        assert made.omitted
+
+
+def test_an_address_that_is_taken_is_left_out_and_so_are_routes_over_it() -> None:
+    made = containerlab.read(
+        "topology:\n  nodes:\n    a: {exec: [ip a a 10.0.0.1/24 dev eth1]}\n    b:\n      exec:\n"
+        "        - ip a a 10.0.0.1/24 dev eth1\n        - ip r a default via 10.0.0.9\n"
+        "  links: [endpoints: [a:eth1, b:eth1]]", "f",
+    )  # fmt: skip
+    a, b = lab_of(made).hosts
+    assert (str(a.interfaces[0].address), b.interfaces[0].address) == ("10.0.0.1/24", None)
+    left = "\n".join(made.omitted)
+    assert "10.0.0.1/24 of b eth1: is a's on the same segment already" in left
+    assert "f:7: topology.nodes.b.exec[1]: ip r a default via 10.0.0.9: no interface of b" in left
+
+
+def test_docs_have_the_bounds() -> None:
+    text = " ".join((ROOT / "docs" / "lab-import.md").read_text().split())
+    for words in (f"at most {document.MAX_BYTES >> 20} MiB, {document.MAX_DEPTH} levels",
+                  f"{document.MAX_VALUES:,} values", f"{MAX_MEMBERS:,} nodes",
+                  f"{draft.MAX_SEGMENTS:,} segments", f"{draft.MAX_COMMANDS:,} commands",
+                  f"{containerlab.MAX_INTERFACES} interfaces and addresses of a node",
+                  f"({kathara.MAX_INTERFACES} interfaces in Kathara)", f"{MAX_FILES:,} files",
+                  f"{MAX_ENTRIES:,} entries of a folder"):  # fmt: skip
+        assert words in text, words
+    assert containerlab.MAX_INTERFACES == shell.MAX_ADDRESSES
+    assert "| 3 | with `--strict`" in text
 
 
 @pytest.mark.parametrize("line", ["r1", "r1[0]=", "r1[100]=A", "r1[0]='A", "r1[0]=A\nr1[0]=B"])

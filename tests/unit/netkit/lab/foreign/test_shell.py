@@ -47,8 +47,19 @@ ROUTES = {
 @pytest.mark.parametrize("line", ROUTES)
 def test_a_route_is_one_of_the_host(line: str) -> None:
     a = host()
+    shell.add_address(a, "eth0", "10.0.0.1/24")
     assert shell.carry(a, line, "") == ""
     assert a.document()["routes"] == [ROUTES[line]]
+
+
+def test_a_route_over_a_second_address_follows_the_command_that_adds_it() -> None:
+    a = host()
+    for line in ("ip addr add 10.0.0.1/24 dev eth0", "ip route add 10.5.0.0/16 via 10.0.1.2",
+                 "ip addr add 10.0.1.1/24 dev eth0"):  # fmt: skip
+        assert shell.carry(a, line, "") == ""
+    assert a.document()["setup"] == ["ip addr add 10.0.1.1/24 dev eth0",
+                                     "ip route add 10.5.0.0/16 via 10.0.1.2"]  # fmt: skip
+    assert "routes" not in a.document()
 
 
 def test_second_addresses_links_and_settings() -> None:
