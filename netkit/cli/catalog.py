@@ -111,9 +111,9 @@ CLUSTER = {
     "status": Entry("Show servers, hosts and problems", "cluster:status"),
 }
 OVN = {
-    "up": Entry("Start servers of an OVN on this host, or join those of another", "ovn:up"),
-    "status": Entry("Show servers of OVN on this host, and problems", "ovn:status"),
-    "down": Entry("Remove the servers of OVN from this host", "ovn:down"),
+    "up": Entry("Run servers of OVN on this host, of a new OVN or of one to join", "ovn:up"),
+    "down": Entry("Remove the servers of OVN from this host, or of one that is lost", "ovn:down"),
+    "status": Entry("Show the servers of OVN: who leads, and who lags behind", "ovn:status"),
 }
 WEAVE = {
     "launch": Entry("Launch the overlay on this host, and connect to peers", "weave:launch"),

@@ -101,7 +101,7 @@ EXAMPLES = {
     "ovn up": ("netkit ovn up --address 10.0.0.1",
                "netkit ovn up --address 10.0.0.2 --join 10.0.0.1"),
     "ovn status": ("netkit ovn status",),
-    "ovn down": ("netkit ovn down",),
+    "ovn down": ("netkit ovn down", "netkit ovn down 10.0.0.3"),
     "lab up": ("netkit lab up labs/13-icc",),
     "lab down": ("netkit lab down 13-icc",),
     "lab status": ("netkit lab status 13-icc",),

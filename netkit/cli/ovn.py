@@ -1,28 +1,38 @@
-"""ovn: servers of an OVN, for networks of the driver ovn."""
+"""ovn: the servers of an OVN, for hosts that have none yet."""
 
 from __future__ import annotations
 
-import sys
-from functools import partial
-
 from netkit.cli import table
-from netkit.cli.commands import NONE, command
+from netkit.cli.commands import NONE, at_most, command, complain
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.ps import FORMAT_HELP
+from netkit.client.failure import Exit, Misuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netkit.cli.session import Session
     from netkit.client.engine import Json
 
-OPEN = "WARNING: without TLS, any host that reaches these servers can change every network"
+TABLE = (
+    "table {{.Database}}\t{{.Address}}\t{{.Role}}\t{{.Index}}\t{{.Lag}}\t{{.Clients}}\t{{.Problem}}"
+)
+HEADERS = {
+    "Database": "DATABASE", "Address": "ADDRESS", "Role": "ROLE", "Index": "INDEX", "Lag": "LAG",
+    "Clients": "CLIENTS", "Problem": "PROBLEM",
+}  # fmt: skip
+OPEN = (
+    "WARNING: without TLS, any host that reaches the servers of OVN can change all networks: see "
+    "netkitd --cluster-tls-ca"
+)
 
 
 @command(
     "[OPTIONS]", NONE,
     text("address", "Address by which the other hosts know this one; as it routes unless given"),
-    text("join", "A host with servers, whose OVN this host's are to join"),
-    switch("insecure", "Without TLS on an address that other hosts reach"),
+    text("join", "Address of a server of the OVN that this host becomes a server of, too"),
+    switch("insecure", "Without TLS, though other hosts reach the servers"),
+    more="Where servers are on this host already, what does not run is started, and what is not "
+         "complete is completed.",
 )  # fmt: skip
 def up(session: Session, options: Options) -> None:
     body = {
@@ -30,46 +40,66 @@ def up(session: Session, options: Options) -> None:
         "Insecure": options.flag("insecure"),
     }  # fmt: skip
     made = session.engine.post("/netkit/ovn/up", body=body)
-    if not made["TLS"]:
-        print(OPEN, file=sys.stderr)
-    print("On each host, with an address of its own where tunnels end:")
-    print(
-        f"netkitd --ovn-nb {made['Northbound']} --ovn-sb {made['Southbound']} --ovn-encap-ip IP"
-    )
+    if not made["TLS"] and not made["Address"].startswith("127."):
+        complain(OPEN)
+    count = len({server["Address"] for server in made["Servers"]})
+    print(f"OVN has {count} server{'s' if count > 1 else ''}.  On each host:")
+    print(f"  netkitd --ovn-nb {made['Northbound']} --ovn-sb {made['Southbound']} "
+          "--ovn-encap-ip ITS-ADDRESS")  # fmt: skip
 
 
 @command(
-    "[OPTIONS]", NONE,
-    switch("force", "Although there are networks, and without asking other servers", short="f"),
+    "[OPTIONS] [ADDRESS]", at_most(1),
+    switch("force", "This host, without asking the others, who may all be dead", short="f"),
+    more="ADDRESS: the servers of another host, which will not come back.",
 )  # fmt: skip
 def down(session: Session, options: Options) -> None:
-    session.engine.post("/netkit/ovn/down", body={"Force": options.flag("force")})
-    print("This host has no servers of an OVN any more.")
+    host = options.args[0] if options.args else ""
+    if host and options.flag("force"):
+        raise Misuse("--force is about this host: leave out the address", 1)
+    session.engine.post("/netkit/ovn/down", body={"Host": host, "Force": options.flag("force")})
+    print(f"{host or 'This host'} has no servers of OVN any more.")
 
 
-@command("[OPTIONS]", NONE, text("format", FORMAT_HELP))
+@command(
+    "[OPTIONS]", NONE, text("format", FORMAT_HELP),
+    more="The exit code is 1 where a database has no leader, or there are no servers.",
+)  # fmt: skip
 def status(session: Session, options: Options) -> None:
+    source = options.text("format") or TABLE
     found = session.engine.get("/netkit/ovn")
-    if source := options.text("format"):
-        fields = {name: partial(found.get, name) for name in found}
-        table.write([table.line(fields, Label=lambda _: "")], source, {})
-        return
-    for line in summary(found):
-        print(line)
+    if not options.text("format"):
+        for line in summary(found):
+            print(line)
+    if found["Servers"] or options.text("format"):
+        table.write([row(server) for server in found["Servers"]], source, HEADERS)
+    if not found["Quorum"]:
+        raise Exit(1)
 
 
 def summary(found: Json) -> list[str]:
-    if not found["Servers"]:
-        return ["This host has no servers of an OVN: netkit ovn up"]
-
-    def leader(at: str) -> str:
-        return at or "none: most servers do not answer"
-
-    return [
-        f"Servers:     {', '.join(found['Servers'])}",
-        f"Northbound:  {found['Northbound']} (leader {leader(found['NorthboundLeader'])})",
-        f"Southbound:  {found['Southbound']} (leader {leader(found['SouthboundLeader'])})",
-        f"ovn-northd:  {found['Northd']} on this host",
+    if not found["Address"]:
+        return ["This host has no servers of OVN: netkit ovn up"]
+    quorum = "yes" if found["Quorum"] else "no: most servers of a database do not answer"
+    lines = [
+        f"Northbound:  {found['Northbound']}",
+        f"Southbound:  {found['Southbound']}",
+        f"Quorum:      {quorum}",
+        f"Northd:      {found['Northd'] or 'does not answer'}",
         f"TLS:         {'yes' if found['TLS'] else 'no'}",
-        *(f"Problem:     {problem}" for problem in found["Problems"]),
     ]
+    return [*lines, *(f"Problem:     {problem}" for problem in found["Problems"])]
+
+
+def row(server: Json) -> table.Line:
+    clients = server["Clients"]
+    fields = {
+        "Database": lambda: server["Database"].removeprefix("OVN_"),
+        "Address": lambda: server["Address"] + (" (this host)" if server["Self"] else ""),
+        "Role": lambda: server["Role"] or "none",
+        "Index": lambda: server["Index"],
+        "Lag": lambda: server["Lag"] if server["Role"] else "",
+        "Clients": lambda: "" if clients is None else clients,
+        "Problem": lambda: server["Problem"],
+    }
+    return table.line(fields, Label=lambda name: "")

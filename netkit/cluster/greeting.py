@@ -19,7 +19,7 @@ def _question(name: str) -> object:
     return {
         "id": 0, "method": "transact", "params": ["_Server", {
             "op": "select", "table": "Database", "where": [["name", "==", name]],
-            "columns": ["connected"],
+            "columns": ["connected", "leader", "index"],
         }],
     }  # fmt: skip
 
@@ -31,23 +31,42 @@ def greet(
     host join; `begin` is the command that makes the first server."""
     at = f"the server at {address}:{port}"
     try:
-        with socket.create_connection((address, port), PATIENCE) as sock:
-            if certificates is None:
-                rows = _plain(sock, at, name)
-            else:
-                rows = _sealed(sock, at, certificates, name)
+        row = ask(address, port, certificates, name)
     except OSError as error:
         raise KernelError(
             f"{at} does not answer ({why(error)}): is there one ({begin}), and is the "
             "port open to this host?"
         ) from None
-    if not rows:
-        raise KernelError(f"{at} has no database {name}: it is none that can be joined")
-    if not rows[0]["connected"]:
+    if not row["connected"]:
         raise KernelError(
             f"{at} has no connection to most servers of its cluster: no host can join until "
             "they are back"
         )
+
+
+def ask(
+    address: str,
+    port: int,
+    certificates: Certificates | None,
+    name: str,
+    patience: float = PATIENCE,
+) -> dict[str, Any]:
+    """The server's own view of its database `name`: connected (to most servers), leader (is it?)
+    and index, of the last entry of the log that it has.
+
+    `patience`: seconds for each step.  OSError where it does not answer, KernelError where it
+    answers, and is of no use.
+    """
+    at = f"the server at {address}:{port}"
+    with socket.create_connection((address, port), patience) as sock:
+        if certificates is None:
+            rows = _plain(sock, at, name)
+        else:
+            rows = _sealed(sock, at, certificates, name)
+    if not rows:
+        raise KernelError(f"{at} has no database {name}: it is of no cluster of that kind")
+    row: dict[str, Any] = rows[0]
+    return row
 
 
 def _plain(sock: socket.socket, at: str, name: str) -> Any:

@@ -27,12 +27,16 @@ def tool(run: Path, *argv: str) -> str:
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     except FileNotFoundError:
-        raise KernelError(f"{argv[0]} is missing: install {PACKAGES[argv[0][:3]]}") from None
+        raise missing(argv[0]) from None
     except subprocess.TimeoutExpired:
         raise KernelError(f"{argv[0]} took more than {PATIENCE:g} s") from None
     if done.returncode != 0:
         raise KernelError(f"{argv[0]}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+def missing(program: str) -> KernelError:
+    return KernelError(f"{program} is missing: install {PACKAGES[program[:3]]}")
 
 
 def daemon(pidfile: Path, program: str, word: str) -> int:
@@ -51,7 +55,7 @@ def words_of(pid: int) -> list[str]:
 
 
 def stop(pidfile: Path, program: str, word: str) -> None:
-    """End it, and wait until it has ended."""
+    """End it, by SIGKILL if it takes more than 3 s, and wait until it has ended."""
     begin = time.monotonic()
     while pid := daemon(pidfile, program, word):
         late = time.monotonic() - begin > END

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -96,13 +97,14 @@ class LocalServer:
         try:
             self._keep(Settings(address=address, servers=(address, other), tls=self._tls))
             self.start()
-            self._wait_joined(other)
+            self.wait_joined(other)
         except BaseException:
             self.remove()
             raise
         self.refresh()
 
-    def _wait_joined(self, other: str) -> None:
+    def wait_joined(self, other: str) -> None:
+        """Until it has the cluster's contents.  KernelError after 30 s."""
         deadline = time.monotonic() + JOIN
         while time.monotonic() < deadline:
             with suppress(KernelError):
@@ -145,6 +147,47 @@ class LocalServer:
         """Remove another, lost server from the cluster.  No error if it is none."""
         for short, at in members(self._ask("cluster/status", self.name)).items():
             if at == address:
+                self._ask("cluster/kick", self.name, short)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it should have a database, and has none."""
+        return self.settings is not None and not self._database.exists()
+
+    def rejoin(self, others: Iterable[str]) -> None:
+        """One that has lost its database gets it from another server.
+
+        The cluster counts it as a new one; see `kick_former`.  KernelError if none answers.
+        """
+        settings = self.settings
+        assert settings is not None
+        other = self._answering([a for a in others if a != settings.address])
+        self.stop()
+        own, remote = (f"{self._kind}:{a}:{self.peers}" for a in (settings.address, other))
+        tool(self._run, "ovsdb-tool", "join-cluster", str(self._database), self.name, own, remote)
+        self.start()
+        self.wait_joined(other)
+
+    def _answering(self, others: list[str]) -> str:
+        error = KernelError(
+            f"{self._database} is missing, and there is no other server to get it from: "
+            f"{self.end} --force, then {self.begin}, begins with an empty one"
+        )
+        for other in others:
+            try:
+                greet(other, self.clients, self._certificates, name=self.name, begin=self.begin)
+            except KernelError as bad:
+                error = bad
+            else:
+                return other
+        raise error
+
+    def kick_former(self) -> None:
+        """Remove servers with our address that are not this one: it has lost its database."""
+        own = found.address if (found := self.settings) else ""
+        text = self._ask("cluster/status", self.name)
+        for short, at in members(text).items():
+            if at == own and f"Server ID: {short} " not in text:
                 self._ask("cluster/kick", self.name, short)
 
     # running

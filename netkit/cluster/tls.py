@@ -68,11 +68,13 @@ class Certificates:
             ) from None
 
     def flags(self) -> list[str]:
-        """Return the flags of ovsdb-server."""
-        return [
-            f"--private-key={self.key}", f"--certificate={self.cert}", f"--ca-cert={self.ca}",
-            "--ssl-protocols=TLSv1.2",  # by default also what is older; 3.1 has no name for 1.3
-        ]  # fmt: skip
+        """Return the flags of ovsdb-server and ovn-northd."""
+        # By default also what is older; 3.1 has no name for 1.3.
+        return [*self.files(), "--ssl-protocols=TLSv1.2"]
+
+    def files(self) -> list[str]:
+        """Return the flags of clients: ovn-nbctl 23.03 aborts where protocols are given."""
+        return [f"--private-key={self.key}", f"--certificate={self.cert}", f"--ca-cert={self.ca}"]
 
 
 def scheme(certificates: Certificates | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from netkit.client.engine import Engine
 from netkit.errors import KernelError
 from netkit.lab.clustering import address, asking
+from netkit.lab.daemon import LabDaemon
 from netkit.lab.model import Lab, LabHost, Places
 from netkit.lab.openvswitch import OpenVSwitch
 from netkit.lab.ovn import NORTHBOUND, PORTS, SOUTHBOUND, Controller
@@ -34,18 +35,30 @@ def flags(lab: Lab, host: LabHost) -> tuple[str, ...]:
 def serve(lab: Lab, places: Places, only: str = "") -> None:
     """Start the servers, or that of one host.  KernelError names the one that fails, and why."""
     for name in (n for n in lab.ovn if only in {"", n}):
-        asking(places, name, "the servers of OVN", partial(_enter, lab, name))
+        asking(places, name, "the servers of OVN", partial(_enter, lab, places, name))
 
 
-def _enter(lab: Lab, name: str, engine: Engine) -> None:
-    if engine.get(HERE)["Servers"]:
-        return
-    first = lab.ovn[0]
+def _enter(lab: Lab, places: Places, name: str, engine: Engine) -> None:
+    """Join any that runs: the first host may be one that is made anew."""
+    others = [n for n in lab.ovn if n != name and _runs(places, n)]
     body = {
         "Address": address(lab, name), "Insecure": True,
-        "Server": address(lab, first) if name != first else "",
+        "Server": address(lab, others[0]) if others else "",
     }  # fmt: skip
     engine.post(f"{HERE}/up", body=body)
+
+
+def _runs(places: Places, name: str) -> bool:
+    """Whether that host has servers."""
+    found: list[str] = []
+    if LabDaemon(places, name).pids():
+        ask = partial(_read_address, found)
+        asking(places, name, "the servers of OVN", ask)
+    return any(found)
+
+
+def _read_address(found: list[str], engine: Engine) -> None:
+    found.append(engine.get(HERE)["Address"])
 
 
 def control(places: Places, host: LabHost) -> None:

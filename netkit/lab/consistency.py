@@ -59,6 +59,8 @@ def _cluster(lab: Lab) -> Iterator[Problem]:
         for n, name in enumerate(names):
             if name not in able:
                 yield (key, n), _nobody("host with a daemon and an address", name, able)
+            elif name in names[:n]:
+                yield (key, n), f"{name!r} is listed twice"
 
 
 def _weave(lab: Lab) -> Iterator[Problem]:

@@ -96,8 +96,9 @@ class _Expansion:
         out = dict(doc)
         if "underlay" in doc:
             out["underlay"] = self._segments(doc["underlay"])
-        if "cluster" in doc:
-            out["cluster"] = self._listed(doc["cluster"], ("cluster",))
+        for key in ("cluster", "ovn"):
+            if key in doc:
+                out[key] = self._listed(doc[key], (key,))
         out["hosts"] = self._hosts(doc["hosts"])
         return out
 

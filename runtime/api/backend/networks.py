@@ -106,17 +106,23 @@ class Ovn(Protocol):
     """Servers of an OVN on this host."""
 
     def up(self, address: str, other: str, *, insecure: bool) -> dict[str, Any]:
-        """Begin an OVN, or join the servers of host `other`; `address` is for other hosts, "" for
-        the default route's.  Without TLS only on loopback, unless `insecure`.  The status."""
+        """Begin an OVN, or join the servers of host `other`; what is made already is continued.
+
+        `address` is for other hosts, "" for the default route's.  Without TLS only on loopback,
+        unless `insecure`.  The status.
+        """
         ...
 
-    def down(self, *, force: bool) -> None:
-        """Remove this host's servers.  Forbidden for the last one while there are networks; with
-        `force` all the same, and no other server is asked."""
+    def down(self, host: str = "", *, force: bool) -> None:
+        """Remove this host's servers, or those of another that will not return.
+
+        Forbidden for the last one while there are networks; with `force` all the same, and no
+        other server is asked.
+        """
         ...
 
     def status(self) -> dict[str, Any]:
-        """Remotes, servers, leaders, northd, problems."""
+        """All servers, and whether most answer; one that does not costs a second."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Routes of netkit's own: servers of an OVN on this host."""
+"""Routes of netkit's own: servers of OVN on this host."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ class UpRequest(ApiObject):
     """Body of POST /netkit/ovn/up."""
 
     address: str = ""  # this host's, for the others; "": from its routes
-    server: str = ""  # a host with servers to join; "": begin an OVN
-    insecure: bool = False  # without TLS on other addresses than loopback
+    server: str = ""  # a host with servers, which are joined; "": a new OVN
+    insecure: bool = False  # without TLS
 
 
 class DownRequest(ApiObject):
     """Body of POST /netkit/ovn/down."""
 
-    force: bool = False  # although there are networks, and without asking other servers
+    host: str = ""  # address of another one; "": this one
+    force: bool = False  # without contacting the others
 
 
 async def status(call: ApiRequest) -> web.StreamResponse:
-    return responses.data(await call.executors.operate(call.engine.ovn.status))
+    return responses.data(await call.executors.read(call.engine.ovn.status))
 
 
 async def up(call: ApiRequest) -> web.StreamResponse:
-    wanted = await call.body(UpRequest)
-    act = partial(call.engine.ovn.up, wanted.address, wanted.server, insecure=wanted.insecure)
+    body = await call.body(UpRequest)
+    act = partial(call.engine.ovn.up, body.address, body.server, insecure=body.insecure)
     return responses.data(await call.executors.operate(act), 201)
 
 
 async def down(call: ApiRequest) -> web.StreamResponse:
-    wanted = await call.body(DownRequest)
-    await call.executors.operate(partial(call.engine.ovn.down, force=wanted.force))
+    body = await call.body(DownRequest)
+    await call.executors.operate(partial(call.engine.ovn.down, body.host, force=body.force))
     return responses.empty()
 
 

@@ -472,6 +472,34 @@ cluster leave nosuch
     "without most servers": "cluster status\ncluster leave\ncluster leave --force\nnet prune -f",
 }
 
+OVN = {
+    "nowhere": """
+ovn up
+ovn up --address 10.0.0.1 --insecure
+ovn up --address 10.0.0.2 --join 10.0.0.1
+ovn up --join 10.0.0.99
+ovn up 10.0.0.1
+ovn status
+ovn status --format '{{.Role}}'
+ovn down
+ovn down -f
+ovn down --force 10.0.0.3
+ovn down 10.0.0.2 10.0.0.3
+ovn nonsense
+ovn --help
+ovn up --help
+ovn down --help
+ovn status --help
+""",
+    "server": """
+ovn status
+ovn status --format '{{.Database}} {{.Address}} {{.Role}} {{.Index}} {{.Lag}} {{.Clients}}'
+ovn status --format json
+ovn down 10.0.0.3
+""",
+    "without most servers": "ovn status\novn down",
+}
+
 WEAVE = {
     "nowhere": """
 weave launch

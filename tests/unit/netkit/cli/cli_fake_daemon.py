@@ -234,11 +234,53 @@ REFUSALS = {
     ("without most servers", "leave", ""): (500, "most servers of the cluster do not answer"),
 }
 
-OVN = {
-    "Northbound": "tcp:10.0.0.1:6641", "Southbound": "tcp:10.0.0.1:6642", "TLS": False,
-    "Address": "10.0.0.1", "Servers": ["10.0.0.1"], "NorthboundLeader": "10.0.0.1",
-    "SouthboundLeader": "", "Northd": "active", "Problems": ["ovn-northd: it has died"],
+OVNS: dict[str, dict[str, Any]] = {
+    "nowhere": {
+        "Address": "", "TLS": False, "Northbound": "", "Southbound": "", "Quorum": False,
+        "Northd": "", "Servers": [], "Problems": [],
+    },
+    "server": {
+        "Address": "10.0.0.1", "TLS": True, "Quorum": True, "Northd": "standby", "Problems": [],
+        "Northbound": "ssl:10.0.0.1:6641,ssl:10.0.0.2:6641",
+        "Southbound": "ssl:10.0.0.1:6642,ssl:10.0.0.2:6642",
+        "Servers": [
+            {
+                "Database": database, "Address": f"10.0.0.{n}", "Self": n == 1,
+                "Role": "leader" if n == 2 else "follower", "Index": 40 + n, "Lag": 2 - n,
+                "Clients": 3 if n == 1 else None, "Problem": "",
+            }
+            for database in ("OVN_Northbound", "OVN_Southbound") for n in (1, 2)
+        ],
+    },
 }  # fmt: skip
+_ALONE = {"Self": True, "Role": "candidate", "Lag": 0}
+_SILENT = {"Role": "", "Index": 0, "Lag": 0, "Problem": "does not answer (Connection refused)"}
+OVNS["without most servers"] = OVNS["server"] | {
+    "Quorum": False, "Northd": "", "Problems": ["ovn-northd of this host: it does not answer"],
+    "Servers": [
+        server | (_ALONE if server["Self"] else _SILENT) for server in OVNS["server"]["Servers"]
+    ],
+}  # fmt: skip
+OVN_REFUSALS = {
+    ("nowhere", "up", "10.0.0.99"): (500, "the server at 10.0.0.99:6641 does not answer"),
+    ("nowhere", "down", ""): (409, "no servers of OVN on this host: netkit ovn up"),
+    ("without most servers", "down", ""): (500, "most servers of OVN_Northbound do not answer"),
+}
+
+
+def ovn(situation: str, method: str, path: str, body: Any) -> tuple[int, str, bytes]:
+    """Answer requests about servers of OVN."""
+    if method == "GET":
+        return _json(OVNS[situation])
+    verb = path.rpartition("/")[2]
+    argument = body.get("Server") or body.get("Host") or ("force" if body.get("Force") else "")
+    if refusal := OVN_REFUSALS.get((situation, verb, argument)):
+        return _json({"message": refusal[1]}, refusal[0])
+    if verb == "down":
+        return 204, "application/json", b""
+    return _json(OVNS["server"] | {"TLS": not body["Insecure"]}, 201)
+
+
 STAYS = "not removed: wide, side: the cluster does not answer"
 
 
@@ -309,7 +351,7 @@ class Handler(socketserver.StreamRequestHandler):
         if path.startswith("/netkit/weave"):
             self._reply(head[0], *self._weave(head[0], path, query, body))
         elif path.startswith("/netkit/ovn"):
-            self._reply(head[0], *_json(OVN, 201 if head[0] == "POST" else 200))
+            self._reply(head[0], *ovn(situation, head[0], path, body))
         elif path.startswith("/netkit/cluster"):
             self._reply(head[0], *cluster(situation, head[0], path, body))
         elif path == "/networks/prune" and situation == "without most servers":

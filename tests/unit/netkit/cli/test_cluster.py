@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,11 +37,13 @@ def asked(daemon: FakeDaemon) -> Iterator[str]:
         yield " ".join(["asks", method, path, *([json.dumps(body)] if body else [])])
 
 
-def transcript(situation: str, daemon: FakeDaemon, capfd: pytest.CaptureFixture[str]) -> str:
+def transcript(
+    cases: Mapping[str, str], situation: str, daemon: FakeDaemon, capfd: pytest.CaptureFixture[str]
+) -> str:
     """Everything that was typed, asked, answered, printed and returned."""
     daemon.situation = situation
     entries = [f"# a host that is: {situation}"]
-    for line in cli_cases.lines(cli_cases.CLUSTER[situation]):
+    for line in cli_cases.lines(cases[situation]):
         daemon.record.asked.clear()
         code = run(["-H", f"unix://{daemon.server_address}", *shlex.split(line)])
         out, err = capfd.readouterr()
@@ -54,7 +56,8 @@ def transcript(situation: str, daemon: FakeDaemon, capfd: pytest.CaptureFixture[
 def test_commands_ask_and_print_what_is_golden(
     daemon: FakeDaemon, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = "\n".join(transcript(each, daemon, capfd) for each in cli_cases.CLUSTER)
+    cases = cli_cases.CLUSTER
+    found = "\n".join(transcript(cases, each, daemon, capfd) for each in cases)
     if UPDATE:
         GOLDEN.write_text(found)
     assert found == GOLDEN.read_text()

@@ -1,48 +1,57 @@
-"""netkit ovn: what it asks of the daemon, and prints."""
+"""`netkit ovn`: what it asks and prints, in golden/ovn.txt.
+
+NETKIT_UPDATE_GOLDEN=1 writes that file anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from netkit.cli.app import run
-from netkit.cli.ovn import summary
-from tests.unit.netkit.cli.cli_fake_daemon import OVN, FakeDaemon, running
+from netkit.cluster.ovn import OvnServers
+from netkit.errors import InvalidSpec
+from runtime.network.ovn import OvnService
+from tests.unit.netkit.cli import cli_cases
+from tests.unit.netkit.cli.cli_fake_daemon import OVNS, FakeDaemon
+from tests.unit.netkit.cli.test_cluster import UPDATE, daemon, transcript
+
+GOLDEN = Path(__file__).parent / "golden" / "ovn.txt"
+__all__ = ["daemon"]  # a fixture
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
-    with running(tmp_path / "s") as found:
-        yield found
-
-
-def asked(capfd: pytest.CaptureFixture[str], daemon: FakeDaemon, *argv: str) -> tuple[str, str]:
-    assert run(["-H", f"unix://{daemon.server_address}", "ovn", *argv]) == 0
-    out, err = capfd.readouterr()
-    return out, err
-
-
-def test_up_prints_what_each_host_is_started_with(
+def test_commands_ask_and_print_what_is_golden(
     daemon: FakeDaemon, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    out, err = asked(capfd, daemon, "up", "--address", "10.0.0.1", "--insecure")
-    assert out.splitlines()[1] == (
-        "netkitd --ovn-nb tcp:10.0.0.1:6641 --ovn-sb tcp:10.0.0.1:6642 --ovn-encap-ip IP"
-    )
-    assert err.startswith("WARNING: without TLS")
+    cases = cli_cases.OVN
+    found = "\n".join(transcript(cases, each, daemon, capfd) for each in cases)
+    if UPDATE:
+        GOLDEN.write_text(found)
+    assert found == GOLDEN.read_text()
 
 
-def test_status_names_servers_leaders_and_problems(
-    daemon: FakeDaemon, capfd: pytest.CaptureFixture[str]
-) -> None:
-    out, _ = asked(capfd, daemon, "status")
-    assert "tcp:10.0.0.1:6641 (leader 10.0.0.1)" in out
-    assert "tcp:10.0.0.1:6642 (leader none: most servers do not answer)" in out
-    assert out.endswith("Problem:     ovn-northd: it has died\n")
-    assert summary(OVN | {"Servers": []}) == ["This host has no servers of an OVN: netkit ovn up"]
+def test_the_fake_answers_as_the_engine_does(tmp_path: Path) -> None:
+    status: dict[str, Any] = service(tmp_path).status()
+    assert status == OVNS["nowhere"]
+    assert all(fake.keys() == status.keys() for fake in OVNS.values())
 
 
-def test_status_has_a_format(daemon: FakeDaemon, capfd: pytest.CaptureFixture[str]) -> None:
-    assert asked(capfd, daemon, "status", "--format", "{{.Northd}}")[0] == "active\n"
+def service(folder: Path) -> OvnService:
+    return OvnService(OvnServers(folder / "folder", folder / "run"))
+
+
+def test_servers_that_others_reach_need_tls_or_a_word(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match=r"10\.0\.0\.1 without TLS .*-tls-ca.*--insecure"):
+        service(tmp_path).up("10.0.0.1", "", insecure=False)
+
+
+@pytest.mark.parametrize("host", ["nobody", "0.0.0.0", "224.0.0.1"])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, host: str) -> None:
+    for act in (
+        lambda s: s.up(host, "", insecure=True),
+        lambda s: s.up("", host, insecure=True),
+        lambda s: s.down(host, force=False),
+    ):
+        with pytest.raises(InvalidSpec, match=host):
+            act(service(tmp_path))

@@ -65,6 +65,11 @@ BAD = {
     "unknown key names the line": ("hosts:\n  h1:\n    demon: []\n", "lab.yml:3: hosts.h1.demon:"),
     "unknown key names known ones": ("hostz: {}\nhosts: {h: {}}", "known: checks, cluster, hosts"),
     "cluster without such a host": ("cluster: [h2]\nhosts: {h1: {}}", "no host with a daemon"),
+    "ovn on one host twice": (
+        "underlay: {l: {}}\novn: [h1, h1]\nhosts:\n"
+        "  h1: {interfaces: {e: {segment: l, address: 10.0.0.1/24}}}",
+        "lab.yml:2: ovn[1]: 'h1' is listed twice",
+    ),
     "global without cluster": (
         "hosts: {h1: {networks: {n: {driver: ovs, scope: global}}}}",
         "scope global needs a `cluster`",
