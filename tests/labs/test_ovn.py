@@ -41,8 +41,9 @@ def works(lab: RunningLab, host: str, *argv: str) -> bool:
 
 
 def pings(lab: RunningLab, source: str, target: str) -> bool:
+    """ARP asks again after a second."""
     return "1 packets received" in lab[source].run(
-        "ping", "-c", "1", "-W", "1", lab[target].ip, check=False
+        "ping", "-c", "1", "-W", "3", lab[target].ip, check=False
     )
 
 
