@@ -18,6 +18,7 @@ from netkit.cluster.programs import tool
 from netkit.cluster.servers import PAUSE, POLL, Settings
 from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError, NetkitError, NotFound
+from netkit.gone import if_there
 
 NORTHD = "ovn-northd"
 PROGRAMS = ("ovsdb-server", "ovsdb-tool", "ovs-appctl", NORTHD, "ovn-appctl", "ovn-nbctl")
@@ -164,9 +165,10 @@ class OvnServers:
             if refresh:
                 server.refresh()
         pid = self.northd
-        if pid and programs.words_of(pid)[1:] != self._northd_command()[1:]:
-            self._stop_northd()  # there are other servers by now
-            pid = 0
+        with if_there():
+            if pid and programs.words_of(pid)[1:] != self._northd_command()[1:]:
+                self._stop_northd()  # there are other servers by now
+                pid = 0
         if not pid and now - self._tried > PAUSE:
             self._tried = now
             self._start_northd()

@@ -20,6 +20,8 @@ from netkit.cluster.ovn_status import OvnStatus, status
 from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError
 from netkit.kernel import netns
+from netkit.lab.openvswitch import OpenVSwitch
+from netkit.lab.ovn import Controller
 from netkit.testing.waiting import eventually
 from tests.authority import Authority
 
@@ -61,6 +63,13 @@ class Site:
         if servers.certificates is not None:
             command[1:1] = servers.certificates.files()
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def chassis(self, host: int) -> list[str]:
+        servers = self.hosts[host]
+        flags = servers.certificates.files() if servers.certificates else []
+        argv = ["--timeout=20", "--bare", "--columns=name", "list", "Chassis"]
+        command = ["ovn-sbctl", f"--db={servers.south.remotes}", *flags, *argv]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
     def healthy(self, host: int, count: int) -> bool:
         """Whether that host sees `count` servers of each database, all of which answer."""
@@ -178,6 +187,31 @@ def test_three_servers_with_tls_outlive_a_leader_and_a_lost_disk(tmp_path: Path)
         third.down()
         becomes_healthy(at, 0, 2)
         assert not at.pids(2)
+
+
+def test_a_controller_that_has_the_files_in_open_vswitchs_row_is_a_chassis(tmp_path: Path) -> None:
+    with site(tmp_path, tls=True) as at:
+        host = at.hosts[0]
+        host.up(ADDRESSES[0])
+        files = host.certificates
+        assert files is not None
+        vswitch = OpenVSwitch(netns.OWN, at.place / "ovs")
+        controller = Controller(vswitch)
+        try:
+            vswitch.start()
+            vswitch.vsctl("set-ssl", str(files.key), str(files.cert), str(files.ca))
+            vswitch.vsctl(
+                "set", "Open_vSwitch", ".", "external_ids:system-id=one",
+                f"external_ids:ovn-remote={host.south.remotes}",
+                "external_ids:ovn-encap-type=geneve",
+                f"external_ids:ovn-encap-ip={ADDRESSES[0]}",
+                "external_ids:ovn-bridge-datapath-type=netdev",
+            )  # fmt: skip
+            controller.start()
+            eventually(lambda: at.chassis(0) == ["one"])
+        finally:
+            controller.stop()
+            vswitch.stop()
 
 
 def test_without_most_servers_that_is_reported_and_force_ends_it(tmp_path: Path) -> None:
