@@ -15,6 +15,8 @@ from netkit.model.openvswitch import Offload, PortOffload
 from netkit.network.endpoint_store import NO_NAMESPACE
 from netkit.spec import Sandbox
 
+NAME_LABEL = "netkit.docker.name"  # on a network: what the other engine calls it
+
 
 def handed_over(resources: Iterable[Resource], sandbox: Sandbox) -> Iterator[Resource]:
     """Yield what is left to netkit of an endpoint that a driver made for `sandbox.ns`.
@@ -42,7 +44,7 @@ def made_inside(
 
     The engine has no part in that, and does not notice: the far end is made in its namespace, with
     the name, addresses and routes that it had.  Where the engine has changed them since, what it
-    made stays.
+    made stays.  Routes have a key for each link that may carry them.
     """
     pair: dict[Key, Link] = {}
     inside: dict[Key, Resource] = {}
@@ -50,7 +52,7 @@ def made_inside(
         if isinstance(r, Link) and r.peer is not None and r.peer.ns == sandbox.ns:
             pair[r.key] = replace(r, peer=replace(r.peer, leaves=True))
         elif isinstance(r, Addr | Route | Offload | PortOffload) and r.ns == sandbox.ns:
-            inside[r.key] = replace(r, accept_existing=isinstance(r, Addr | Route))
+            inside[(*r.key, r.dev)] = replace(r, accept_existing=isinstance(r, Addr | Route))
     return pair, inside
 
 

@@ -267,7 +267,7 @@ class LinkDrift:
                 desired[w.resource.key] = w.resource
         missing = {d.wanted.resource.key for d in out.drifts if d.have is None}
         made = {k for k, r in desired.items() if isinstance(r, Link) and k in missing}
-        desired |= {k: r for k, r in out.scope.inside.items() if made.intersection(r.needs)}
+        desired |= {r.key: r for r in out.scope.inside.values() if made.intersection(r.needs)}
         # A switch does not notice that the link of a port was replaced: the repair of
         # the link makes the port anew.
         anew = {

@@ -27,6 +27,7 @@ from netkit.network.deviation import Wanted, explicit
 from netkit.network.endpoint import AttachedEndpoint
 from netkit.network.endpoint_store import READY, EndpointStore, SandboxRow
 from netkit.network.entry import NetworkEntry
+from netkit.network.handover import NAME_LABEL
 from netkit.network.policy import PolicyResolver, RulesOn
 from netkit.network.registry import NetworkRegistry
 from netkit.network.unreadable_rows import GLOBAL_OWNER, SHORT
@@ -41,7 +42,7 @@ class Scope:
     """`busy`: owners left out since an operation is under way on them.
 
     `pairs`: how a pair is made of which another engine has taken over the far end, and `inside`
-    what is made with it.
+    what is made with it; of several that have one key the last counts.
     `beside`: is there anything of these networks that is no link, and others look after?
     """
 
@@ -103,7 +104,8 @@ class Scopes:
         rows = _Rows(self._records.sandbox)
         if marks is None:  # one query for all, not two for each
             rows = _Rows(self._records.opened(), self._policies.at_once())
-        for entry in registry.all():
+        # Backwards: a container's default route is that of the network whose name sorts first.
+        for entry in sorted(registry.all(), key=_called, reverse=True):
             mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]
             if registry.is_driver_missing(entry) or (marks is not None and not mine):
                 continue
@@ -156,6 +158,11 @@ class Scopes:
             engine=record.engine,
             administered=record.sandbox in scope.admins or bool(record.engine),
         )
+
+
+def _called(entry: NetworkEntry) -> str:
+    """The network's name in the engine that it was made for."""
+    return entry.record.spec.labels.get(NAME_LABEL, entry.name)
 
 
 def _near(resources: Iterable[Resource]) -> Iterator[Key]:

@@ -56,9 +56,18 @@ class DockerHost:
     """`netkit` has the networks, `docker` the containers."""
 
     def __init__(
-        self, wire: Wire, home: str, *, flags: Sequence[str] = (), netkitd: Sequence[str] = ()
+        self,
+        wire: Wire,
+        home: str,
+        *,
+        flags: Sequence[str] = (),
+        netkitd: Sequence[str] = (),
+        containers: bool = False,
     ) -> None:
-        """`home` is the name of the host's network namespace."""
+        """`home` is the name of the host's network namespace.
+
+        `containers`: netkit runs some, too, beside dockerd.
+        """
         self._root = found()
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "sh", "-c",
@@ -74,7 +83,10 @@ class DockerHost:
         api = f"--docker-api={self.docker.host}"
         self.netkit = Member(
             wire, home, pid, kind="netkitd",
-            flags=("--containers=false", "--docker-plugin", api, *netkitd),
+            flags=(
+                *(("--bridge=none",) if containers else ("--containers=false",)),
+                "--docker-plugin", api, *netkitd,
+            ),
         )  # fmt: skip
         self.plugins = Path(f"/proc/{pid}/root/run/docker/plugins")
 
@@ -155,13 +167,17 @@ def unpacked(root: str) -> Iterator[None]:
 
 
 @contextmanager
-def docker_host(*flags: str, netkitd: Sequence[str] = ()) -> Iterator[DockerHost]:
+def docker_host(
+    *flags: str, netkitd: Sequence[str] = (), containers: bool = False
+) -> Iterator[DockerHost]:
     wire = Wire.lay()
     try:
-        host = DockerHost(wire, wire.host, flags=flags, netkitd=netkitd)
+        host = DockerHost(wire, wire.host, flags=flags, netkitd=netkitd, containers=containers)
         try:
             host.start()
             host.docker.load_image()
+            if containers:
+                host.netkit.load_image()
             yield host
         finally:
             host.destroy()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.engine.daemon import KIND, fresh
 from tests.engine.dockerd import DockerHost, docker_host
-from tests.engine.wire import inside
+from tests.engine.wire import HOST, NEIGHBOUR, WORLD, inside
 
 pytestmark = pytest.mark.skipif(KIND == "dockerd", reason="it is about netkitd beside dockerd")
 SUBNET = "10.44.0.0/24"
@@ -130,6 +130,34 @@ def test_an_internal_network_leads_nowhere_else(host: DockerHost) -> None:
     ping(host, one, two)
 
 
+@pytest.mark.parametrize("ipam", ["netkit", "default"])
+def test_a_container_is_a_host_of_the_lan(host: DockerHost, ipam: str) -> None:
+    """`netkit-lan`: at an address of the LAN, both ways; dockerd moves and names the interface."""
+    host.docker.docker(
+        "network", "create", "-d", "netkit-lan", "--ipam-driver", ipam, "-o", "parent=eth0",
+        "--subnet", "10.77.0.0/24", "--gateway", NEIGHBOUR, "--ip-range", "10.77.0.128/26", "lan0",
+    )  # fmt: skip
+    one, two = (host.docker.sleeper("--network", "lan0") for _ in range(2))
+    address = host.docker.address(one, "lan0")
+    assert address.startswith("10.77.0.1")
+    assert f"default via {NEIGHBOUR}" in host.docker.out("exec", one, "ip", "route")
+    for target in (NEIGHBOUR, HOST, WORLD, two):
+        ping(host, one, target)
+    wire = host.netkit.wire
+    subprocess.run(inside(wire.neighbour, "busybox", "ping", "-c1", "-W20", address), check=True)
+    host.named(one, two)
+    refused = host.docker.docker("run", "--rm", "--network", "lan0", "-p", "8044:80", "busybox",
+                                 "true", check=False)  # fmt: skip
+    assert "ports" in refused.stderr, refused.stderr
+    host.docker.docker("restart", "-t1", one)
+    ping(host, two, one)
+    host.netkit.kill9()
+    host.netkit.restart()
+    host.named(one, two)
+    ping(host, two, one)
+    ping(host, one, NEIGHBOUR)
+
+
 def test_repair_of_the_hosts_end(host: DockerHost) -> None:
     net = create(host)
     one, two = (host.docker.sleeper("--network", net) for _ in range(2))
@@ -150,6 +178,24 @@ def test_repair_of_the_hosts_end(host: DockerHost) -> None:
         assert "default via" in host.docker.out("exec", name, "ip", "route")
     host.docker.docker("restart", "-t1", one)
     ping(host, two, one)
+
+
+def test_the_default_route_stays_with_its_network_where_all_pairs_are_deleted(
+    host: DockerHost,
+) -> None:
+    """dockerd has it by the network whose name sorts first."""
+    nets = sorted(create(host) for _ in range(3))
+    name = host.docker.sleeper("--network", nets[1])
+    for net in (nets[0], nets[2]):
+        host.docker.docker("network", "connect", net, name)
+    host.wait("three pairs", lambda: len([n for n in host.links() if n.startswith("veth")]) == 3)
+    before = host.docker.out("exec", name, "ip", "route")
+    assert before.count("default via") == 1
+    for link in host.links():
+        if link.startswith("veth"):
+            subprocess.run(inside(host.netkit.netns, "ip", "link", "del", link), check=True)
+    host.wait("the routes", lambda: sorted(host.docker.out(
+        "exec", name, "ip", "route").splitlines()) == sorted(before.splitlines()))  # fmt: skip
 
 
 def test_names_of_netkit_are_found_by_dockerds_resolver(host: DockerHost) -> None:

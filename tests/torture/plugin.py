@@ -1,10 +1,12 @@
-"""Kill -9 of netkitd, dockerd and containerd, at random, while dockerd's containers come and go.
+"""Kill -9 of netkitd, dockerd, containerd and conmon, at random, while containers come and go.
 
     python -m tests.torture.plugin --kills 300 --seed 7        # as root; needs a dockerd
 
-After each kill what died is started again.  In the end every container that dockerd runs has the
-address that dockerd says, on netkit's network, and reaches the others there; and once all are
-removed, netkit has nothing: no link, no rule, no address, no row.
+Containers are dockerd's, and netkit's own on the same networks, each with its conmon.  After each
+kill what died is started again; a conmon has nobody who does.  In the end every container that
+either engine runs has the address that its engine says, on netkit's network, and dockerd's reach
+each other there; and once all are removed, netkit has nothing: no link, no rule, no address, no
+row.
 """
 
 from __future__ import annotations
@@ -21,14 +23,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import docker
 import requests
 
+from tests.engine.daemon import Engine
 from tests.engine.dockerd import DockerHost, docker_host
 from tests.engine.wire import inside
 
 NETWORKS = ("lane0", "lane1")
+KILLED = ("netkitd", "netkitd", "dockerd", "containerd", "conmon")
 CONTAINERS = 3  # of each client
 CLIENTS = 3
 SETTLE = 120.0  # seconds
@@ -47,15 +52,19 @@ class Storm:
     def run(self, kills: int, pause: tuple[float, float]) -> None:
         for name in NETWORKS:
             self.host.docker.docker(
-                "network", "create", "-d", "netkit-bridge", "--ipam-driver", "netkit", name
-            )
-        clients = [threading.Thread(target=self._client, args=(n,)) for n in range(CLIENTS)]
+                "network", "create", "-d", "netkit-bridge", "--ipam-driver", "netkit",
+                "-o", f"netkit.network={name}", name,
+            )  # fmt: skip
+        engines = [self.host.docker] * CLIENTS + [self.host.netkit]
+        clients = [
+            threading.Thread(target=self._client, args=(n, e)) for n, e in enumerate(engines)
+        ]
         for client in clients:
             client.start()
         try:
             for _ in range(kills):
                 time.sleep(self.rng.uniform(*pause))
-                self._kill(self.rng.choice(("netkitd", "netkitd", "dockerd", "containerd")))
+                self._kill(self.rng.choice(KILLED))
         finally:
             self.over.set()
             for client in clients:
@@ -65,10 +74,10 @@ class Storm:
 
     # the load
 
-    def _client(self, number: int) -> None:
+    def _client(self, number: int, engine: Engine) -> None:
         rng = random.Random(self.rng.random())
         names = [f"c{number}{n}" for n in range(CONTAINERS)]
-        api = docker.APIClient(base_url=self.host.docker.host, version="1.41", timeout=120)
+        api = docker.APIClient(base_url=engine.host, version="1.41", timeout=120)
         try:
             while not self.over.is_set():
                 try:
@@ -116,6 +125,15 @@ class Storm:
         elif what == "dockerd":
             host.docker.kill9()
             host.restart_docker()
+        elif what == "conmon":
+            mark = str(host.netkit.rundir)
+            found = subprocess.run(
+                ["pgrep", "-f", f"conmon .*{mark}"], capture_output=True, text=True
+            )
+            pids = found.stdout.split()
+            self.kills["conmon"] -= not pids
+            for pid in self.rng.sample(pids, min(1, len(pids))):
+                subprocess.run(["kill", f"-{signal.SIGKILL.value}", pid], check=False)
         else:
             found = subprocess.run(
                 ["pgrep", "-P", str(host.docker.pid), "containerd"], capture_output=True, text=True
@@ -135,7 +153,7 @@ class Storm:
         while (why := self._differences()) and time.monotonic() < deadline:
             time.sleep(0.5)
         self.failures += why
-        running = [c for c in host.docker.client.api.containers() if c["State"] == "running"]
+        running = self._running(host.docker)
         for c in running:
             for name, net in c["NetworkSettings"]["Networks"].items():
                 others = [
@@ -150,19 +168,23 @@ class Storm:
                         )
 
     def _differences(self) -> list[str]:
-        api = self.host.docker.client.api
         wanted = {
             (c["Names"][0][1:], net["IPAddress"])
-            for c in api.containers() if c["State"] == "running"
+            for engine in (self.host.docker, self.host.netkit) for c in self._running(engine)
             for net in c["NetworkSettings"]["Networks"].values()
         }  # fmt: skip
         have = {
             (c["Name"], c["IPv4Address"].partition("/")[0])
             for n in self.host.networks() for c in n["Containers"].values()
         }  # fmt: skip
-        return [f"dockerd has {sorted(wanted)}, netkit {sorted(have)}"] if wanted != have else []
+        return [f"engines have {sorted(wanted)}, netkit {sorted(have)}"] if wanted != have else []
+
+    @staticmethod
+    def _running(engine: Engine) -> list[Any]:
+        return [c for c in engine.client.api.containers() if c["State"] == "running"]
 
     def _remove_all(self) -> None:
+        self.host.netkit.clear(keep_networks=NETWORKS)
         self.host.docker.clear()
         deadline = time.monotonic() + SETTLE
         while (left := self._left()) and time.monotonic() < deadline:
@@ -188,7 +210,7 @@ class Storm:
 
 def storm(kills: int, seed: int, *flags: str, pause: tuple[float, float] = (0.1, 2.0)) -> Storm:
     """Run a storm; its `failures` are what did not hold."""
-    with docker_host(*flags) as host:
+    with docker_host(*flags, containers=True) as host:
         s = Storm(host, random.Random(seed))
         s.run(kills, pause)
         return s

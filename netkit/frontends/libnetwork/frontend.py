@@ -14,10 +14,9 @@ from netkit.ipam.pools import Pool
 from netkit.locks import KeyedLocks
 from netkit.model import IPNetwork
 from netkit.network.controller import Controller
+from netkit.network.handover import NAME_LABEL
 from netkit.spec import Sandbox
 from netkit.store import Database
-
-NAME_LABEL = "netkit.docker.name"  # on a network: what dockerd calls it
 
 
 @dataclass(frozen=True, kw_only=True)
