@@ -120,9 +120,6 @@ def test_what_was_left_while_a_database_and_the_daemon_were_down_goes(chassis: C
     engine.docker("run", "-d", "--name", "one", "--network", "wide", "busybox", "sleep", "300")
     chassis.central.kill(NORTHBOUND)
     try:
-        refused = engine.docker("run", "--rm", "--network", "wide", "busybox", "true", check=False)
-        assert refused.returncode == 125
-        assert "northbound database does not answer at tcp:127.0.0.1:6641" in refused.stderr
         engine.docker("rm", "-f", "one")
         engine.kill9()
         engine.restart()  # without the database, too
