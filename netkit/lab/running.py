@@ -107,7 +107,7 @@ class Machine:
         """What a command prints, on the host or in the container.  KernelError if it fails."""
         node = self.node
         if node.kind == "container":
-            return self.lab.client(node.host, "exec", self.name, *argv, check=check)
+            return self.lab.engine_command(node.host, "exec", self.name, *argv, check=check)
         return building.run(self.lab.places, node.host, argv)
 
     def netkit(self, *argv: str, check: bool = True) -> str:
@@ -198,7 +198,7 @@ class RunningLab:
         """
         return self._client(LabDaemon(self.places, host).url, host, *argv, check=check)
 
-    def client(self, host: str, *argv: str, check: bool = True) -> str:
+    def engine_command(self, host: str, *argv: str, check: bool = True) -> str:
         """As `netkit`, given to what runs the host's containers, which may be dockerd or podman."""
         return self._client(engines.serving(self.places, host).url, host, *argv, check=check)
 

@@ -86,6 +86,6 @@ def test_a_compose_file_comes_up_and_answers(tmp_path: Path, output: Path) -> No
     answer = lab.check()
     assert answer, answer
     assert lab.web_site.address("front") == "10.9.0.5"
-    assert lab["client"].can_reach(lab.web_site, "tcp/80")
-    assert "hello" in lab["client"].run("wget", "-qO-", "http://www/"), "by its alias"
-    assert "hello" in lab["client"].run("wget", "-qO-", "http://web-site/"), "by the service's name"
+    assert lab.client.can_reach(lab.web_site, "tcp/80")
+    assert "hello" in lab.client.run("wget", "-qO-", "http://www/"), "by its alias"
+    assert "hello" in lab.client.run("wget", "-qO-", "http://web-site/"), "by the service's name"
