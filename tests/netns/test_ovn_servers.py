@@ -20,7 +20,7 @@ from netkit.cluster.ovn_status import OvnStatus, status
 from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError
 from netkit.kernel import netns
-from netkit.lab.openvswitch import OpenVSwitch
+from netkit.lab.openvswitch import DATABASE, SWITCH, OpenVSwitch
 from netkit.lab.ovn import Controller
 from netkit.testing.waiting import eventually
 from tests.authority import Authority
@@ -187,6 +187,10 @@ def test_three_servers_with_tls_outlive_a_leader_and_a_lost_disk(tmp_path: Path)
         third.down()
         becomes_healthy(at, 0, 2)
         assert not at.pids(2)
+        second.down()
+        becomes_healthy(at, 0, 1)
+        with pytest.raises(Forbidden, match=r"in its database: (wide, more|more, wide); remove"):
+            first.down()
 
 
 def test_a_controller_that_has_the_files_in_open_vswitchs_row_is_a_chassis(tmp_path: Path) -> None:
@@ -211,7 +215,8 @@ def test_a_controller_that_has_the_files_in_open_vswitchs_row_is_a_chassis(tmp_p
             eventually(lambda: at.chassis(0) == ["one"])
         finally:
             controller.stop()
-            vswitch.stop()
+            vswitch.kill(SWITCH)
+            vswitch.kill(DATABASE)
 
 
 def test_without_most_servers_that_is_reported_and_force_ends_it(tmp_path: Path) -> None:
