@@ -254,7 +254,8 @@ class PortOffload(Resource):
         # The local port of a bridge comes with the bridge.
         port = ("ovsbridge" if self.port == self.dev else "ovsport", self.port)
         link: tuple[Key, ...] = (("link", HOST, self.via),) if self.via else ()
-        return (port, *link, *self.depends_on)
+        inner: tuple[Key, ...] = (("netns", self.ns),) if self.ns != HOST else ()
+        return (port, *link, *inner, *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,7 +109,7 @@ class DriftRepair:
             return Change.of({})
         desired, free, rows = self._wanted()
         if self.chosen:
-            return Change.of(self.restrained(desired))
+            return Change.of(self.restrained(self._reachable(desired)))
         desired = self._standing({k: r for k, r in desired.items() if r.is_firewall})
         stale = self._stale(desired, free, rows)
         return Change.of(desired, {**stale, **desired})
@@ -123,13 +123,24 @@ class DriftRepair:
             k: r for k, r in desired.items() if all(n in there for n in r.needs if n[0] == "link")
         }
 
+    def _reachable(self, desired: State) -> State:
+        """Leave out what is in a namespace that has ended, and what stands on that: another
+        engine's container may end before its removal is requested, or without it."""
+        spaces = {n for r in desired.values() for n in r.needs if n[0] == "netns"}
+        away: set[Key] = spaces - desired.keys() - self.parts.converger.observe(spaces).keys()
+        size = 0
+        while len(away) != size:
+            size = len(away)
+            away |= {k for k, r in desired.items() if not away.isdisjoint(r.needs)}
+        return {k: r for k, r in desired.items() if k not in away}
+
     def leftover_change(self) -> Change:
         """Delete what `marked` finds and no row needs."""
         return Change.of({}, self._left_behind(*self._wanted()))
 
     def network_change(self, network: str) -> Change:
         """As `desired_change`, of this network alone."""
-        return Change.of(self.restrained(self._wanted(network)[0]))
+        return Change.of(self.restrained(self._reachable(self._wanted(network)[0])))
 
     def _wanted(self, network: str = "") -> tuple[State, set[str], Unread]:
         """Also the ids, shortened, of what no operation is under way on, and all rows."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from netkit.errors import KernelError
+from netkit.kernel import netns
 from netkit.network.controller import Controller
 from netkit.store import Database
 from plugins.bridge import Bridge
@@ -168,6 +169,21 @@ def test_who_looks_after_flows_waits_for_a_switch_without_its_database(
     record = h1.open("late", "mesh", "192.168.1.13")  # waits, and is not refused
     assert h1.kernel.vswitchd.serves
     assert reaches(h1.ns("late"), "192.168.1.12", seconds=60)
+    h1.net.close(record.sandbox)
+
+
+def test_a_namespace_that_ended_without_a_word_keeps_nothing_from_healing(
+    pair: list[OvsHost],
+) -> None:
+    """As of another engine's container that was killed, before its removal is requested."""
+    h1, _ = pair
+    record = h1.open("gone", "mesh", "192.168.1.14")
+    netns.remove(h1.ns("gone"))
+    no_flows(h1)
+    h1.net.repair_drivers(in_openvswitch)
+    assert not h1.net.repair_drivers(in_openvswitch)[0]
+    assert reaches(h1.ns("a"), "192.168.1.12", seconds=60)
+    assert not h1.net.check_links().failures
     h1.net.close(record.sandbox)
 
 

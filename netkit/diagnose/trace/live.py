@@ -28,7 +28,7 @@ from netkit.diagnose.trace.facts import (
 )
 from netkit.diagnose.trace.switch_device import VXLAN
 from netkit.errors import KernelError
-from netkit.kernel import probe
+from netkit.kernel import netns, probe
 from netkit.kernel.netlink import fib, neighbours, rtnl, sock_diag
 from netkit.kernel.netlink.codec import Netlink, Tally
 from netkit.kernel.netlink.tunnels import port as tunnels_of
@@ -84,6 +84,10 @@ class LiveObserver:
         """Interfaces, bridges and containers of the host, and none of its firewall's rules."""
         known, records = self._networks.values(), self._records
         return live.look(self._home, known, records, self._namespace, rules=False)
+
+    def _exists(self, sandbox: str) -> bool:
+        path = self._namespace(sandbox)
+        return path == HOME or netns.exists(path)
 
     def _path(self, key: str) -> str:
         return self._home if key == HOST else self._namespace(key)
@@ -176,8 +180,11 @@ class LiveObserver:
         )
 
     def endpoints(self) -> Sequence[Endpoint]:
+        """Those whose container has not ended: another engine may request their removal later."""
         out = []
-        for e, text in [(r, text) for r in self._records for text in r.addresses]:
+        there = {s for s in {r.sandbox for r in self._records} if self._exists(s)}
+        alive = [r for r in self._records if r.sandbox in there]
+        for e, text in [(r, text) for r in alive for text in r.addresses]:
             address = ip_interface(text)
             network = self._networks.get(e.network)
             if isinstance(address, IPv4Interface) and network is not None:

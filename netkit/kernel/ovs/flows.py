@@ -138,10 +138,11 @@ class Flows:
 
 
 def _numbers(idl: Copy, bridge: str) -> dict[int, str]:
-    """The ports of a bridge by their OpenFlow numbers."""
+    """The ports of a bridge by their OpenFlow numbers; those that ovs-vswitchd could not make,
+    whose number is -1, have none."""
     found = (row for row in rows(idl, "Bridge") if row.name == bridge)
     interfaces = (i for row in found for p in row.ports for i in p.interfaces)
-    return {i.ofport[0]: i.name for i in interfaces if i.ofport}
+    return {i.ofport[0]: i.name for i in interfaces if i.ofport and i.ofport[0] > 0}
 
 
 def _lines(ops: Sequence[Op]) -> Iterator[str]:
