@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from importlib import metadata
 
@@ -30,6 +31,20 @@ def test_the_distribution_is_called_netkit_sdn_and_found_by_that_name() -> None:
     assert metadata.version("netkit-sdn") == project["version"]
     commands = metadata.distribution("netkit-sdn").entry_points.select(group="console_scripts")
     assert {entry.name for entry in commands} == {"netkit", "netkit-cni", "netkitd", "weave"}
+
+
+def test_nothing_that_is_fetched_or_built_is_in_the_repository() -> None:
+    """By `git add -f`, or before .gitignore named it; no file of ours is so large."""
+    if not (CLONE / ".git").exists():
+        pytest.skip("not a clone: there is no .git")
+    git = ["git", "-C", str(CLONE), "-c", f"safe.directory={CLONE}", "ls-files", "-z"]
+    ignored = subprocess.run([*git, "-ci", "--exclude-standard"], capture_output=True, check=True)
+    assert ignored.stdout == b""
+    tracked = subprocess.run(git, capture_output=True, check=True).stdout.decode().split("\0")
+    files = [CLONE / name for name in tracked if name]
+    assert len(files) > 1000
+    large = [f for f in files if f.is_file() and f.stat().st_size > 1 << 19]
+    assert large == []
 
 
 @pytest.mark.slow
