@@ -73,7 +73,7 @@ class Certificates:
         return [*self.files(), "--ssl-protocols=TLSv1.2"]
 
     def files(self) -> list[str]:
-        """Return the flags of clients: ovn-nbctl 23.03 aborts where protocols are given."""
+        """Return the flags of clients: which protocols there are is for the servers to say."""
         return [f"--private-key={self.key}", f"--certificate={self.cert}", f"--ca-cert={self.ca}"]
 
 
