@@ -201,10 +201,10 @@ class Shim:
         """Delete a container whose creation was cut short with an earlier daemon process.
 
         Its conmon and runtime may still run, and would complete the creation after the clean-up:
-        they are killed first.
+        they are killed first.  Looked for twice: one may fork and exit while /proc is read.
         """
-        deadline = time.monotonic() + RUN_SECONDS
-        while (busy := self._creating_processes(id)) and time.monotonic() < deadline:
+        deadline, look = time.monotonic() + RUN_SECONDS, self._creating_processes
+        while (busy := look(id) or look(id)) and time.monotonic() < deadline:
             for process in busy:
                 process.signal(9)
                 process.wait_gone(1.0)

@@ -150,7 +150,7 @@ def test_every_command_is_asked_in_every_setting() -> None:
     """`contradictions` fails for one that claims nothing."""
     assert set(COMMANDS) == {"fw show", "fw ls", "fw check", "fw explain", "net trace"}
     tests = [v for k, v in globals().items() if k.startswith("test_") and "lab" in _args(v)]
-    assert len(tests) == 4
+    assert len(tests) == 5
     assert [t.__name__ for t in tests if "check_commands" not in t.__code__.co_names] == []
 
 
