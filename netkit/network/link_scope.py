@@ -42,7 +42,7 @@ class Scope:
     """`busy`: owners left out since an operation is under way on them.
 
     `pairs`: how a pair is made of which another engine has taken over the far end, and `inside`
-    what is made with it; of several that have one key the last counts.
+    what is made with it.
     `beside`: is there anything of these networks that is no link, and others look after?
     """
 
@@ -104,8 +104,7 @@ class Scopes:
         rows = _Rows(self._records.sandbox)
         if marks is None:  # one query for all, not two for each
             rows = _Rows(self._records.opened(), self._policies.at_once())
-        # Backwards: a container's default route is that of the network whose name sorts first.
-        for entry in sorted(registry.all(), key=_called, reverse=True):
+        for entry in registry.all():
             mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]
             if registry.is_driver_missing(entry) or (marks is not None and not mine):
                 continue
@@ -143,9 +142,25 @@ class Scopes:
                 access = self._policies.resolve(joined, rows.rules)
                 made = self.desired_state.endpoints(row.opened.sandbox, joined, access)
                 pair, inside = self.desired_state.made_inside(row.opened.sandbox, entry, record)
+                taken = self._routed_before(entry, record) if inside else ()
             scope.pairs |= pair
-            scope.inside |= inside
+            scope.inside |= {k: r for k, r in inside.items() if r.key not in taken}
             self._add(scope, entry, record, list(made.values()))
+
+    def _routed_before(self, entry: NetworkEntry, record: EndpointRecord) -> Collection[Key]:
+        """Routes that a container has by another network, whose name sorts before this one's.
+
+        That one's pair may be there, or be repaired by another look.
+        """
+        taken: set[Key] = set()
+        for other in self._records.of_container(record.container) if record.container else ():
+            row, by = self._records.sandbox(other.sandbox), self._registry.get(other.network)
+            if row is None or self._registry.is_driver_missing(by):
+                continue
+            if _called(by) < _called(entry):
+                _, inside = self.desired_state.made_inside(row.opened.sandbox, by, other)
+                taken |= {r.key for r in inside.values() if isinstance(r, Route)}
+        return taken
 
     def _add(
         self, scope: Scope, entry: NetworkEntry, record: EndpointRecord, made: list[Resource]

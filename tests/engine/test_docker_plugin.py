@@ -191,11 +191,19 @@ def test_the_default_route_stays_with_its_network_where_all_pairs_are_deleted(
     host.wait("three pairs", lambda: len([n for n in host.links() if n.startswith("veth")]) == 3)
     before = host.docker.out("exec", name, "ip", "route")
     assert before.count("default via") == 1
-    for link in host.links():
-        if link.startswith("veth"):
+
+    def pairs() -> list[str]:
+        return [link for link in host.links() if link.startswith("veth")]
+
+    def restored() -> bool:
+        now = host.docker.out("exec", name, "ip", "route")
+        return sorted(now.splitlines()) == sorted(before.splitlines())
+
+    for doomed in (pairs(), *([link] for link in pairs())):  # all, and each by itself
+        for link in doomed:
             subprocess.run(inside(host.netkit.netns, "ip", "link", "del", link), check=True)
-    host.wait("the routes", lambda: sorted(host.docker.out(
-        "exec", name, "ip", "route").splitlines()) == sorted(before.splitlines()))  # fmt: skip
+        host.wait("three pairs", lambda: len(pairs()) == 3)
+        host.wait("the routes", restored)
 
 
 def test_names_of_netkit_are_found_by_dockerds_resolver(host: DockerHost) -> None:
