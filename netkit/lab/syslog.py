@@ -1,7 +1,7 @@
 """Receive syslog messages at a socket and append them to a file:  syslog.py SOCKET FILE
 
-podman's clean-up after a container fails where nobody does, on machines without a syslogd.  Returns
-once it receives; a process of its own goes on.  Sources: syslog(3), unix(7).
+podman's clean-up after a container fails where nothing does, on machines without a syslogd.
+Returns once it receives; a process of its own goes on.  Sources: syslog(3), unix(7).
 """
 
 from __future__ import annotations

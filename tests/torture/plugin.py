@@ -3,7 +3,7 @@
     python -m tests.torture.plugin --kills 300 --seed 7        # as root; needs a dockerd
 
 Containers are dockerd's, and netkit's own on the same networks, each with its conmon.  After each
-kill what died is started again; a conmon has nobody who does.  In the end every container that
+kill what died is started again; a conmon is not.  In the end every container that
 either engine runs has the address that its engine says, on netkit's network, and dockerd's reach
 each other there; and once all are removed, netkit has nothing: no link, no rule, no address, no
 row.

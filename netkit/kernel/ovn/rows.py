@@ -285,7 +285,7 @@ def others_on(switch: Row, here: Here) -> list[str]:
 
 
 def foreign(port: Row) -> bool:
-    """Whether a port is of nobody's netkit."""
+    """Whether no netkit owns a port."""
     return port.type != LOCALPORT and MARK not in port.external_ids
 
 

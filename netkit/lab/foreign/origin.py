@@ -24,7 +24,7 @@ _TEXT = "tag:yaml.org,2002:str"
 
 
 def why_not(at: Path, reasons: Mapping[str, str]) -> str:
-    """The reason why what nobody used is not carried over: that of the innermost key."""
+    """The reason why what was not used is not carried over: that of the innermost key."""
     words = [step for step in reversed(at) if isinstance(step, str)]
     if any(word.startswith("x-") for word in words):
         return "an extension has no meaning of its own"

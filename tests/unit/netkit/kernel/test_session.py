@@ -60,7 +60,7 @@ def test_a_socket_is_not_used_again_after_an_error(spare: SpareSockets) -> None:
     one.__exit__(KernelError, KernelError("late"), None)
     with Session(HOST, Tally(), spare) as one:
         one.nftables()
-        opened[-1].sound = False  # an error that somebody caught
+        opened[-1].sound = False  # an error that was caught
     assert [s.closed for s in opened] == [True, True]
 
 
