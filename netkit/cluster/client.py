@@ -70,15 +70,18 @@ class Client:
         return server.remote if server is not None else ""
 
     def use(self, remotes: str) -> None:
-        """Connect to the cluster of these servers; "" for none."""
+        """Connect to the cluster of these servers; "" for none.
+
+        Requests under way go on where the servers of one cluster change.
+        """
         with self._choosing:
-            if remotes == self.remotes:
-                return
-            before = self._server
-            self._server = None
-            if before is not None:
-                before.close()
-            if remotes:
+            server = self._server
+            if server is not None and remotes:
+                server.redirect(remotes)
+            elif server is not None:
+                self._server = None
+                server.close()
+            elif remotes:
                 server = Server(remotes)
                 server.changed.append(self.hint.set)
                 server.start()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import time
 from typing import Any
 
 from netkit.cluster.tls import FLAGS, Certificates, why
 from netkit.errors import KernelError
 
 PATIENCE = 5.0  # seconds for each of connecting, the handshake and the answer
+ELECTION = 5.0  # seconds that one may take, which also follows the start of a server
+POLL = 0.2  # seconds
 BYTES = 65536
 _ALERT = b"\x15"  # first byte of a TLS record with an alert; RFC 8446, 5.1
 
@@ -30,8 +33,12 @@ def greet(
     """Raise KernelError with the reason where that server of the database `name` cannot let this
     host join; `begin` is the command that makes the first server."""
     at = f"the server at {address}:{port}"
+    deadline = time.monotonic() + ELECTION
     try:
-        row = ask(address, port, certificates, name)
+        while not (row := ask(address, port, certificates, name))["connected"]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
     except OSError as error:
         raise KernelError(
             f"{at} does not answer ({why(error)}): is there one ({begin}), and is the "

@@ -15,7 +15,8 @@ from pathlib import Path
 from netkit.cluster import programs
 from netkit.cluster.ovn_databases import NorthboundServer, OvnServer, SouthboundServer
 from netkit.cluster.programs import tool
-from netkit.cluster.servers import PAUSE, POLL, Settings
+from netkit.cluster.servers import PAUSE
+from netkit.cluster.settings import Settings
 from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.gone import if_there
@@ -23,7 +24,6 @@ from netkit.gone import if_there
 NORTHD = "ovn-northd"
 PROGRAMS = ("ovsdb-server", "ovsdb-tool", "ovs-appctl", NORTHD, "ovn-appctl", "ovn-nbctl")
 REFRESH = 10.0  # seconds between looks which servers there are
-ELECTION = 5.0  # seconds that one may take
 
 
 class OvnServers:
@@ -228,13 +228,10 @@ def _leave_or_remove(server: OvnServer) -> None:
 
 
 def _must_be_connected(server: OvnServer) -> None:
-    deadline = time.monotonic() + ELECTION
-    while not server.status().connected:
-        if time.monotonic() > deadline:
-            here = server.settings.address if server.settings else ""
-            raise KernelError(
-                f"most servers of {server.name} do not answer, which leaving them needs: try again "
-                "when they are back, or netkit ovn down --force here, and on another host netkit "
-                f"ovn down {here}"
-            )
-        time.sleep(POLL)
+    if not server.wait_connected():
+        here = server.settings.address if server.settings else ""
+        raise KernelError(
+            f"most servers of {server.name} do not answer, which leaving them needs: try again "
+            "when they are back, or netkit ovn down --force here, and on another host netkit "
+            f"ovn down {here}"
+        )

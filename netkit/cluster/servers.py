@@ -10,7 +10,6 @@ Sources: ovsdb(7), "Clustered Database Service Model"; ovsdb-server(1); ovsdb-to
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -21,9 +20,10 @@ from typing import ClassVar
 import msgspec
 
 from netkit.cluster import programs
-from netkit.cluster.greeting import greet
+from netkit.cluster.greeting import ELECTION, greet
 from netkit.cluster.programs import tool
 from netkit.cluster.schema import NAME, SCHEMA
+from netkit.cluster.settings import Settings, keep, load
 from netkit.cluster.standing import ServerStatus, members, parsed
 from netkit.cluster.tls import FLAGS, Certificates, scheme
 from netkit.errors import Conflict, KernelError
@@ -34,14 +34,6 @@ JOIN = 30.0  # seconds until a new server must have the cluster's contents
 LEAVE = 10.0  # seconds
 POLL = 0.1  # seconds
 PAUSE = 1.0  # seconds between attempts to start it
-
-
-class Settings(msgspec.Struct, kw_only=True, frozen=True):
-    """Settings of this host's server, kept over a reboot."""
-
-    address: str
-    servers: tuple[str, ...]  # addresses, our own first
-    tls: bool = False  # it is written into the database, once and for all
 
 
 class LocalServer:
@@ -69,10 +61,7 @@ class LocalServer:
     @property
     def settings(self) -> Settings | None:
         """The stored settings; None where this host has no server."""
-        try:
-            return msgspec.json.decode(self._settings.read_bytes(), type=Settings)
-        except FileNotFoundError:
-            return None
+        return load(self._settings)
 
     @property
     def remotes(self) -> str:
@@ -86,7 +75,7 @@ class LocalServer:
         """Create the first server of a new cluster."""
         own = f"{self._kind}:{address}:{self.peers}"
         self._begin("create-cluster", str(self._schema()), own)
-        self._keep(Settings(address=address, servers=(address,), tls=self._tls))
+        keep(self._settings, Settings(address=address, servers=(address,), tls=self._tls))
         self.start()
 
     def join(self, address: str, other: str) -> None:
@@ -95,7 +84,7 @@ class LocalServer:
         own, remote = (f"{self._kind}:{a}:{self.peers}" for a in (address, other))
         self._begin("join-cluster", self.name, own, remote)
         try:
-            self._keep(Settings(address=address, servers=(address, other), tls=self._tls))
+            keep(self._settings, Settings(address=address, servers=(address, other), tls=self._tls))
             self.start()
             self.wait_joined(other)
         except BaseException:
@@ -211,7 +200,7 @@ class LocalServer:
             others = (s for s in servers if s != settings.address)
             fresh = msgspec.structs.replace(settings, servers=(settings.address, *others))
             if settings.address in servers and fresh != settings:
-                self._keep(fresh)
+                keep(self._settings, fresh)
 
     @property
     def alive(self) -> bool:
@@ -263,6 +252,17 @@ class LocalServer:
         """Return the server's status.  KernelError if it does not answer."""
         return parsed(self._ask("cluster/status", self.name))
 
+    def wait_connected(self) -> bool:
+        """Whether it has contact with most of the servers, as soon as it has; False after 5 s."""
+        deadline = time.monotonic() + ELECTION
+        while True:
+            with suppress(KernelError):  # it is starting
+                if self.status().connected:
+                    return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL)
+
     def _ask(self, *words: str) -> str:
         return tool(self._run, "ovs-appctl", "--timeout=2", "-t", str(self._control), *words)
 
@@ -290,11 +290,3 @@ class LocalServer:
     def schema_text(self) -> str:
         """The schema of a new database, in JSON.  KernelError where it is missing."""
         return json.dumps(SCHEMA)
-
-    def _keep(self, settings: Settings) -> None:
-        fresh = self._settings.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(settings))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._settings)

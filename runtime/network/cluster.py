@@ -117,7 +117,7 @@ class ClusterService:
 
     def _leave(self) -> None:
         self._must_be_able_to()
-        if not self._server.status().connected:
+        if not self._server.wait_connected():
             raise KernelError(
                 "most servers of the cluster do not answer, which leaving it needs: try again when "
                 "they are back, or netkit cluster leave --force here, and on another host netkit "

@@ -181,3 +181,48 @@ def test_a_waiting_caller_is_notified_when_the_connection_is_closed(pair: Pair) 
     server.close()
     asking.join(PATIENCE)
     assert len(errors) == 1
+
+
+def test_nothing_fails_while_the_servers_of_a_cluster_change(pair: Pair) -> None:
+    """A reader of `remotes` finds some at every instant; no request is refused."""
+    one, two = (f"unix:{pair.folder}/sock{n}" for n in (1, 2))
+    used, seen, names = client.Client("me"), set[bool](), [f"h{n}" for n in range(40)]
+    used.use(one)
+    stop = threading.Event()
+
+    def status() -> None:
+        while not stop.is_set():
+            seen.add(bool(used.remotes))
+
+    watching = threading.Thread(target=status)
+    try:
+        succeeds(used.look)
+        watching.start()
+        with ThreadPoolExecutor(1) as pool:
+            writes = pool.map(lambda name: used._must().transact(host(name)), names)
+            for turn in range(12):
+                used.use((one, f"{one},{two}", two)[turn % 3])
+                time.sleep(0.02)
+            assert len([*writes]) == len(names)
+        assert used._must().view(hosts) == set(names)
+        assert used.remotes == two
+    finally:
+        stop.set()
+        if watching.ident is not None:
+            watching.join()
+        used.close()
+    assert seen == {True}
+
+
+def test_a_caller_that_waits_for_lost_servers_is_served_by_the_new_ones(pair: Pair) -> None:
+    used = client.Client("me")
+    used.use(f"unix:{pair.folder}/missing")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(lambda: used._must().view(hosts, patience=PATIENCE))
+            time.sleep(0.3)  # it has found out that there is none
+            assert not asked.done()
+            used.use(f"unix:{pair.folder}/sock1")
+            assert asked.result(PATIENCE) == set()
+    finally:
+        used.close()

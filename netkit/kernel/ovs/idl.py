@@ -72,6 +72,7 @@ class Connection:
         self._silent = 0.0  # when a transaction was given up; 0 once one was answered
         self._good = 0.0  # when the copy was last seen complete and live
         self._closed = False
+        self._redirected = False  # `remote` is another than that of the copy
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -90,6 +91,10 @@ class Connection:
     def _undecided(self) -> str:
         """The error message where a transaction is not answered in time."""
         return f"{self.subject} at {self.remote} did not answer a transaction"
+
+    def _serves(self, idl: Copy) -> bool:
+        """Whether the copy is one of `remote`, after a change of it."""
+        return False
 
     def _unreachable(self, message: str) -> KernelError:
         """The error to raise where no server answers."""
@@ -127,6 +132,15 @@ class Connection:
                 self._thread = threads.looping(name, self._run, over=lambda: self._closed)
                 self._thread.start()
 
+    def redirect(self, remote: str) -> None:
+        """Use this server from now on; what was asked for and not begun is asked there."""
+        with self._lock:
+            if remote == self.remote:
+                return
+            self.remote, self._redirected = remote, True
+            if self._thread is not None and not self._closed:
+                self._ring()
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -163,6 +177,8 @@ class Connection:
                 self._attempt()
                 while self._jobs:
                     self._do(self._jobs.popleft())
+                    if self._redirected:
+                        self._attempt()
                 self._step(time.monotonic() + 1.0 if self._up else time.monotonic() + AGAIN)
         except BaseException as error:
             why = unexpected(error)
@@ -198,6 +214,10 @@ class Connection:
     def _attempt(self) -> None:
         """A fresh copy where there is no connection; not more often than makes sense."""
         now = time.monotonic()
+        if self._redirected:
+            self._redirected = False
+            if self._idl is not None and not self._serves(self._idl):
+                self._drop_copy()
         if self.roams:
             self._lost = self._lost or now
         if self._idl is not None:

@@ -30,6 +30,13 @@ class Servers(Connection):
     def _ready(self, idl: Copy) -> bool:
         return bool(idl.state == idl.IDL_S_MONITORING)
 
+    def _serves(self, idl: Copy) -> bool:
+        session = idl._session
+        if session.get_name() not in (remotes := self.remote.split(",")):
+            return False
+        session.remotes, session.next_remote = remotes, 0  # to reconnect to
+        return True
+
     def _unreachable(self, message: str) -> KernelError:
         return Unreachable(message, self.kinds)
 
