@@ -17,8 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from netkit.cluster import streams
-from netkit.cluster import greeting
+from netkit.cluster import greeting, streams
 from netkit.cluster.greeting import greet
 from netkit.cluster.schema import NAME
 from netkit.cluster.tls import Certificates
