@@ -52,14 +52,17 @@ class Part:
     of: int = 1
     tests: tuple[str, ...] = ()
     seconds: float = 0.0  # that it took once
+    again: bool = False  # some of its files, a second time
 
     @property
     def name(self) -> str:
-        return self.stage if self.of == 1 else f"{self.stage} {self.number}/{self.of}"
+        name = self.stage if self.of == 1 else f"{self.stage} {self.number}/{self.of}"
+        return f"{name} again" if self.again else name
 
     @property
     def file(self) -> str:
-        return self.stage if self.of == 1 else f"{self.stage}-{self.number}"
+        file = self.stage if self.of == 1 else f"{self.stage}-{self.number}"
+        return f"{file}-again" if self.again else file
 
 
 def planned(names: Iterable[str]) -> list[Part]:
@@ -116,14 +119,14 @@ def record(reports: Iterable[Path], recorded: Path = RECORDED) -> None:
     took: dict[str, float] = {}
     for report in reports:
         for case in xml.parse(report).iter("testcase"):
-            path = _file(case.get("classname", ""))
+            path = file_of(case.get("classname", ""))
             took[path] = took.get(path, 0.0) + float(case.get("time", 0))
     known = sorted((seconds(recorded) | took).items())
     lines = (f"{s:.0f} {path}\n" for path, s in known if s >= 1 and (ROOT / path).exists())
     recorded.write_text("".join(lines))
 
 
-def _file(classname: str) -> str:
+def file_of(classname: str) -> str:
     """Return the path of "tests.engine.test_ports", which may be followed by a class's name."""
     words = classname.split(".")
     last = max((i for i, word in enumerate(words) if word.startswith("test_")), default=-1)

@@ -17,13 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as xml
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests import parts
+from tests import again, parts
 from tests.fetching import CLONE, TIED, Fetch, fetches, kill
 from tests.parts import Part, Stage
 
@@ -32,6 +31,7 @@ PYTEST = (str(BIN / "python"), "-m", "pytest")
 POLL_SECONDS = 0.1
 SWEEP_SECONDS = 5  # for killed processes to leave their control groups
 CHUNK = 1 << 16
+TESTS_FAILED = 1  # pytest's exit status; others are for what is broken
 MOST_JOBS = 4  # unless more are asked for
 
 
@@ -71,6 +71,9 @@ class Runner:
     def __init__(self, work: Path, jobs: int, needed: Sequence[Fetch] = ()) -> None:
         self._work, self._jobs, self._needed = work, jobs, needed
         self.failed: list[str] = []
+        self.unreliable: list[str] = []  # tests that passed the second time
+        self._repeated: list[Part] = []  # parts that failed, and may pass alone
+        self._final: set[str] = set()  # stages that failed in a way that is not repeated
 
     def go(self, names: Sequence[str]) -> None:
         """Run all; each is reported when it and those that began before it have ended."""
@@ -95,6 +98,40 @@ class Runner:
             for run in turn:
                 run.show()
 
+    def go_again(self) -> None:
+        """Run files with failed tests of root stages a second time, alone, if they are few.
+
+        Stages of which all pass then have not failed; `unreliable` names the tests.
+        """
+        before = again.failed(again.outcomes(self.reports()))
+        if not before or len(before) > again.MOST_TESTS:
+            return
+        for part in self._repeated:
+            tests = tuple(again.files(self._report_of(part)))
+            if not tests or not self._alone(replace(part, tests=tests, again=True)):
+                self._final.add(part.stage)
+        self.failed = [stage for stage in self.failed if stage in self._final]
+        after = again.outcomes(self.reports())
+        self.unreliable = [name for file, name in before if after[file, name] == "passed"]
+
+    def _alone(self, part: Part) -> bool:
+        run = self._start(part)
+        try:
+            run.process.wait()
+        finally:
+            kill(run.process, signal.SIGKILL)
+        run.ended()
+        self._report(run)
+        return run.process.returncode == 0
+
+    def reports(self) -> list[Path]:
+        """pytest's XML files, those of second runs last."""
+        found = [*self._work.glob("results/*.xml"), *self._work.glob("*/results/*.xml")]
+        return sorted(found, key=lambda path: (path.stem.endswith("-again"), path))
+
+    def _report_of(self, part: Part) -> Path:
+        return self._folder(part) / f"results/{part.file}.xml"
+
     def _next(self, waiting: list[Part]) -> Part:
         """Take the first part that does not have to wait for what it needs, else the first."""
         held_up = {stage for fetch in self._needed if fetch.running() for stage in fetch.stages}
@@ -107,11 +144,20 @@ class Runner:
         run.show()
         if over:
             ok = run.process.returncode == 0
-            stage = run.part.stage
-            self.failed += [] if ok or stage in self.failed else [stage]
+            if not ok:
+                self._note(run)
             verdict = "ok" if ok else "FAILED"
             _print(f"== test: {run.part.name} {verdict} after {run.seconds:.0f} s ==")
         return over
+
+    def _note(self, run: Run) -> None:
+        stage = run.part.stage
+        self.failed += [] if stage in self.failed else [stage]
+        tests_failed = run.process.returncode == TESTS_FAILED
+        if tests_failed and parts.STAGES[stage].root and not run.part.again:
+            self._repeated.append(run.part)
+        else:
+            self._final.add(stage)
 
     def _start(self, part: Part) -> Run:
         output = self._work / f"{part.file}.out"
@@ -132,6 +178,10 @@ class Runner:
             )  # fmt: skip
         return Run(part, process, output)
 
+    def _folder(self, part: Part) -> Path:
+        """Of a part of a root stage: its /tmp."""
+        return self._work / f"{self._work.name}-{part.file}"
+
     def _command(self, part: Part, stage: Stage) -> list[str]:
         if not stage.tests:
             return ["sh", "-c", stage.command]
@@ -141,27 +191,16 @@ class Runner:
             return [*PYTEST, f"--junitxml={results}/{part.file}.xml", *tests]
         if os.geteuid() != 0:
             return _refusal(f"test: {part.stage} needs root (run: sudo script/test {part.stage})")
-        own = self._work / f"{self._work.name}-{part.file}"
+        own = self._folder(part)
         (own / "results").mkdir(parents=True)
         own.chmod(0o1777)
         report = f"--junitxml=/tmp/results/{part.file}.xml"
         return ["script/apart", str(own), *PYTEST, report, *tests]
 
 
-def total(reports: Iterable[Path]) -> str:
-    """Return the closing line for pytest's XML files, without those that were cut short."""
-    count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
-    for report in reports:
-        try:
-            suites = list(xml.parse(report).iter("testsuite"))
-        except xml.ParseError:
-            continue
-        for suite in suites:
-            for key in count:
-                count[key] += int(suite.get(key, 0))
-    bad = count["failures"] + count["errors"]
-    good = count["tests"] - bad - count["skipped"]
-    return f"{good} passed, {bad} failed, {count['skipped']} skipped"
+def _unreliable(names: Sequence[str]) -> str:
+    listed = "".join(f"\n  {name}" for name in names)
+    return f"\ntest: failed, and passed when run again alone, which is a fault to find:{listed}"
 
 
 def changes(checkout: Path) -> set[str]:
@@ -232,6 +271,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--record", action="store_true", help="write what each file took to tests/seconds.txt"
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="a failed test is not run again, alone"
+    )
     given = parser.parse_args(argv)
     given.stages = list(dict.fromkeys(given.stages)) or list(parts.STAGES)
     return given
@@ -246,8 +288,10 @@ def main(argv: Sequence[str]) -> int:
     with workplace() as work:
         runner = Runner(work, given.jobs, needed)
         runner.go(given.stages)
-        reports = [*work.glob("results/*.xml"), *work.glob("*/results/*.xml")]
-        sums, left = total(reports), sorted(changes(CLONE) - before)
+        if not given.strict:
+            runner.go_again()
+        reports = runner.reports()
+        sums, left = again.total(again.outcomes(reports)), sorted(changes(CLONE) - before)
         if given.record:
             parts.record(reports)
     if left:
@@ -256,6 +300,8 @@ def main(argv: Sequence[str]) -> int:
     for fetch in needed:
         if fetch.why:
             _print(f"\ntest: {' '.join(fetch.command)}: {fetch.why}")
+    if runner.unreliable:
+        _print(_unreliable(runner.unreliable))
     bad = " ".join(runner.failed)
     _print(f"\ntest: failed: {bad}" if bad else "\ntest: all passed")
     _print(sums)

@@ -19,8 +19,6 @@ from tests.fetching import Fetch
 from tests.parts import Part, Stage
 from tests.stages import Runner
 
-SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
-
 
 def runner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, commands: Mapping[str, str]
@@ -121,13 +119,6 @@ sys.exit(stages.main(["a"]))
     assert left == [] or number == signal.SIGKILL
 
 
-def test_the_sum_counts_all_reports(tmp_path: Path) -> None:
-    (tmp_path / "a.xml").write_text(SUITE.format(10, 1, 1, 3))
-    (tmp_path / "b.xml").write_text(SUITE.format(5, 0, 0, 0))
-    (tmp_path / "cut.xml").write_text("<testsuites><test")
-    assert stages.total(tmp_path.glob("*.xml")) == "10 passed, 2 failed, 3 skipped"
-
-
 def test_what_is_left_in_the_checkout_is_seen(tmp_path: Path) -> None:
     assert stages.changes(tmp_path) == set()  # no checkout
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
@@ -154,7 +145,7 @@ def test_control_groups_of_a_stage_that_was_killed_are_removed(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["lint", "unti"], "test: no stage or option unti (there are: --jobs N --record lint"),
+        (["lint", "unti"], "test: no stage or option unti (there are: --jobs N --record --strict"),
         (["--jobs", "0"], "test: --jobs 0: give how many parts"),
         (["--jobs", "unit"], "test: --jobs unit: give how many parts"),
         (["--jobs=-1", "unit"], "test: --jobs -1: give how many parts"),
