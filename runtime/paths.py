@@ -90,6 +90,12 @@ class Paths:
         """As `namespace`, for who names thousands: paths are built part by part."""
         return f"{self.run}/netns/{id[:12]}"
 
+    @property
+    def unrelated(self) -> tuple[Path, ...]:
+        """Directories of `make` with a directory for each container or volume."""
+        containers = self.root / "containers"
+        return containers, self.snapshots, self.volumes, self.run / "rootfs"
+
     def make(self) -> None:
         """Create the directories; existing ones get the current modes."""
         for top, mode in ((self.root, 0o710), (self.run, 0o711)):

@@ -33,6 +33,7 @@ from runtime.daemon.bootstrap_metrics import serve_metrics
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.listening import Listening, listening
 from runtime.daemon.reload import Reload, on_signal
+from runtime.filetree.spread import spread
 from runtime.oci.cgroups import Cgroups
 from runtime.paths import Paths
 
@@ -60,6 +61,8 @@ def run(config: DaemonConfig, read: Callable[[], DaemonConfig]) -> None:
     malloc.return_freed()
     paths = Paths(config.root, config.run)
     paths.make()
+    for folder in paths.unrelated:
+        spread(folder)
     with _single_instance_lock(paths), _pidfile(config.pidfile):
         asyncio.set_event_loop_policy(_policy())
         asyncio.run(_serve(config, paths, read))

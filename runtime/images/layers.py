@@ -12,6 +12,7 @@ from typing import NamedTuple
 from netkit.errors import InvalidSpec, NotFound
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.small_file import content
+from runtime.filetree.spread import spread
 from runtime.images.layer_unpack import unpack
 from runtime.images.reference import DIGEST
 from runtime.tar.compression import Unpacked
@@ -41,6 +42,7 @@ class Layers:
         self.short.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         self._new.mkdir(mode=0o700, exist_ok=True)
+        spread(self._new)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def path(self, diff_id: str) -> Path:

@@ -29,6 +29,7 @@ from typing import Any
 from netkit.errors import InvalidSpec, NetkitError
 from netkit.gone import if_there
 from runtime.filetree.small_file import content
+from runtime.filetree.spread import spread
 from runtime.oci import binaries, conmon
 from runtime.oci.cgroup_lock import CgroupLock
 from runtime.oci.cgroups import Cgroups
@@ -57,6 +58,7 @@ class Shim:
         self.bundles, self.exits, self.state = run / "bundles", run / "exits", run / "runtime"
         for folder in (self.bundles, self.exits, self.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            spread(folder)
         self.cgroups = cgroups
         self.runtime = self.conmon = ""
         with suppress(*([] if required else [InvalidSpec])):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from runtime.filetree.spread import spread
 from tests.engine import wire
 from tests.engine.daemon import DOCKER, Engine, netkit_only, netkitd
 from tests.engine.wire import Wire
@@ -384,6 +385,29 @@ def test_state_is_private(start: Start) -> None:
         for entry in os.scandir(top):
             if entry.is_dir():
                 assert stat.S_IMODE(entry.stat().st_mode) & 0o007 == 0, entry.path
+
+
+def test_directories_of_containers_are_marked_as_unrelated(engine: Engine, tmp_path: Path) -> None:
+    marked = [
+        *(
+            engine.root / name
+            for name in ("containers", "images/layers/new", "snapshots", "volumes")
+        ),
+        *(engine.rundir / name for name in ("bundles", "rootfs", "runtime")),
+    ]
+    spread(tried := tmp_path)
+    shown = [_attributes(folder) for folder in (tried, *marked)]
+    if "T" not in shown[0]:
+        pytest.skip("the file system does not know the mark, or lsattr is not installed")
+    assert all("T" in each for each in shown), shown
+
+
+def _attributes(folder: Path) -> str:
+    """As lsattr(1) shows them; "" where it cannot."""
+    with suppress(FileNotFoundError):
+        return subprocess.run(["lsattr", "-d", folder], capture_output=True, text=True,
+                              check=False).stdout.partition(" ")[0]  # fmt: skip
+    return ""
 
 
 def test_keys_of_dockers_configuration_file(start: Start, tmp_path: Path) -> None:
