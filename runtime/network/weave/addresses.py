@@ -89,16 +89,20 @@ class AllocatedAddresses:
             seconds=PATIENCE,
         )  # fmt: skip
         deadline = time.monotonic() + RELEASING
+        again = True
         while True:
             try:
                 self._ask(network, ask)
             except Conflict:
-                if time.monotonic() > deadline or not self._being_released(str(address.ip)):
+                if time.monotonic() > deadline or not again:
                     raise
+                # Another's, or released since it was refused: the second refusal stands.
+                again = self._being_released(str(address.ip))
+                if again:
+                    self.notify_changed()
+                    time.sleep(AGAIN)
             else:
                 return
-            self.notify_changed()
-            time.sleep(AGAIN)
 
     def _being_released(self, address: str) -> bool:
         """Whether its holder, of this host, lost its row a moment ago."""

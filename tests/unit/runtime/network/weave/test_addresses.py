@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit.errors import Busy, InUse
+from netkit.errors import Busy, Conflict, InUse
 from netkit.overlay import verbs
 from runtime.network.weave.desired import desired
 from tests.unit.runtime.network.weave.host_bench import HostBench, box
@@ -52,6 +52,28 @@ def test_an_address_whose_holder_was_removed_a_moment_ago_is_waited_for(bench: H
         bench.net.overlay_networks, lambda: bench.agree(fresh=False), lambda: ""
     )  # fmt: skip
     assert bench.run(lane, "other", addresses=["10.32.0.9/24"]) == "10.32.0.9/24"
+    assert bench.held(lane, "other") == ["10.32.0.9"]
+
+
+def test_an_address_that_is_released_straight_after_it_was_refused_is_had(
+    bench: HostBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = bench.network()
+    bench.run(lane, addresses=["10.32.0.9/24"])
+    bench.net.close(box().id)
+    ask, refused = bench.addresses._ask, []
+
+    def released_meanwhile(network: str, verb: verbs.Known) -> object:
+        try:
+            return ask(network, verb)
+        except Conflict as error:
+            refused.append(str(error))
+            bench.agree(fresh=False)
+            raise
+
+    monkeypatch.setattr(bench.addresses, "_ask", released_meanwhile)
+    assert bench.run(lane, "other", addresses=["10.32.0.9/24"]) == "10.32.0.9/24"
+    assert len(refused) == 1
     assert bench.held(lane, "other") == ["10.32.0.9"]
 
 
