@@ -75,7 +75,7 @@ def _once(bares: Sequence[Bare]) -> tuple[float, float]:
 def _bundles(peer: Peer, count: int) -> Iterator[list[Bare]]:
     """Bundles on the mounted file systems of containers of netkit's, which run meanwhile."""
     assert peer.engine is not None
-    with TemporaryDirectory(prefix="nk-floor-") as name:
+    with TemporaryDirectory(prefix="nk-floor-", dir=peer.engine.rundir) as name:
         folder = Path(name)
         (folder / "state").mkdir()
         idents = run(peer, [started() for _ in range(count)])

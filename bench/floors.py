@@ -42,7 +42,7 @@ def _bundle(peer: Peer) -> Iterator[Path]:
     assert peer.engine is not None
     ident = peer.engine.out("run", "-d", IMAGE, "sleep", "1000000")
     try:
-        with TemporaryDirectory(prefix="nk-floor-") as folder:
+        with TemporaryDirectory(prefix="nk-floor-", dir=peer.engine.rundir) as folder:
             made = peer.engine.rundir / "bundles" / ident / "config.json"
             document = json.loads(made.read_text())
             document["process"]["args"] = ["true"]

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import disks
 from netkit.lab.openvswitch import OpenVSwitch
 from tests.engine import image
 from tests.engine.daemon import DOCKER, Engine, netkit, netkitd
@@ -124,6 +125,7 @@ def start(name: str) -> Iterator[Peer]:
         kind = "netkitd" if name == "netkit" else "dockerd"
         engine = Engine(wire, kind=kind, flags=flags, reference=reference)
         stack.callback(engine.destroy)
+        disks.mount(engine)
         engine.start()
         engine.load_image(IMAGE)
         yield Peer(
@@ -207,6 +209,7 @@ def _start_podman(name: str, wire: Wire, where: Program) -> Iterator[Peer]:
     engine = Engine(wire, kind="podman")  # for its folder and its sweep; never started
     try:
         (engine.folder / "net").mkdir()
+        disks.mount(engine)
         config = engine.folder / "containers.conf"
         conmon = f'conmon_path = ["{where.conmon}"]\n' if where.conmon else ""
         config.write_text(
