@@ -9,6 +9,7 @@ from typing import Protocol
 from netkit.gone import gone
 from netkit.spec import EndpointRecord
 from runtime.container.model import Container
+from runtime.filetree.small_file import content
 from runtime.network import etc_files
 from runtime.paths import Paths
 
@@ -57,14 +58,12 @@ class EtcFiles:
         etc_files.write_in_place(self._paths.hostname(c.id), f"{self._hostname(c)}\n")
         etc_files.write_in_place(self._paths.hosts(c.id), self._hosts(c, joined))
         etc_files.write_in_place(self._paths.resolv(c.id), self.resolver(c, joined)[0])
-        for path in (self._paths.hostname(c.id), self._paths.hosts(c.id), self._paths.resolv(c.id)):
-            path.chmod(0o644)  # read by all users of the container, whatever the umask
 
     @staticmethod
     def _hostname(c: Container) -> str:
         if c.config.hostname:
             return c.config.hostname
-        return Path("/proc/sys/kernel/hostname").read_text().strip()
+        return content("/proc/sys/kernel/hostname").decode().strip()
 
     def _hosts(self, c: Container, joined: Sequence[EndpointRecord]) -> str:
         extra = c.host_config.extra_hosts or []
@@ -105,9 +104,4 @@ class EtcFiles:
     @staticmethod
     def host_text() -> str:
         """Read the host's resolv.conf; "" where there is none."""
-        try:
-            return etc_files.host_resolv_path().read_text()
-        except OSError as error:
-            if not gone(error):
-                raise
-            return ""
+        return etc_files.host_resolv_text()

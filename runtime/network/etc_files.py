@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from pathlib import Path
 
 from netkit.errors import InvalidSpec
-from netkit.gone import gone
+from netkit.gone import if_there
 from netkit.spec import EndpointRecord
+from runtime.filetree.small_file import content
 
 HOST_GATEWAY = "host-gateway"  # in --add-host: the host's address for containers
 RESOLVER = "127.0.0.11"  # the embedded resolver's address, as in Docker
 STUB = "127.0.0.53"  # systemd-resolved on the host's own loopback
 GOOGLE = ("8.8.8.8", "8.8.4.4")  # Docker's fallback on its default network
+
+MODE = 0o644  # of each of these files
 
 # Docker's skeleton, libnetwork/etchosts
 _IPV4 = (("127.0.0.1", "localhost"),)
@@ -108,30 +112,35 @@ def render_resolv_conf(
     return _text(servers, domains, chosen), servers
 
 
-def host_resolv_path(
+def host_resolv_text(
     host: Path = Path("/etc/resolv.conf"),
     real: Path = Path("/run/systemd/resolve/resolv.conf"),
-) -> Path:
-    """The file with the host's servers: `real` if `host` only has systemd-resolved's stub."""
-    try:
-        servers = _parse(host.read_text(errors="replace"))["nameserver"]
-    except OSError as error:
-        if gone(error):
-            return host
-        raise
-    return real if servers == [STUB] and real.exists() else host
+) -> str:
+    """The text with the host's servers: that of `real` if `host` only has systemd-resolved's stub.
+
+    "" where there is none.  OSError if it cannot be read.
+    """
+    text = ""
+    with if_there():
+        text = content(host).decode(errors="replace")
+        if _parse(text)["nameserver"] == [STUB]:
+            text = content(real).decode(errors="replace")
+    return text
 
 
 def write_in_place(path: Path | str, text: str) -> None:
     """Overwrite a file in place: it is bind-mounted, so a rename would not be seen inside.
 
     A concurrent reader gets the new text, perhaps followed by empty lines; never an empty file
-    or the rest of an old line.
+    or the rest of an old line.  All users of the container may read it, whatever the umask.
     """
     new = text.encode()
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
     try:
-        size = os.fstat(fd).st_size
+        before = os.fstat(fd)
+        if stat.S_IMODE(before.st_mode) != MODE:
+            os.fchmod(fd, MODE)
+        size = before.st_size
         if size == len(new) and os.pread(fd, size, 0) == new:
             return
         # Padded to the old length first and truncated last: see above.

@@ -250,7 +250,7 @@ def _numbers(session: Session, ns: str, namespaces: list[str]) -> dict[int | Non
     out: dict[int | None, str] = {}
     for start in range(0, len(namespaces), OPEN_AT_ONCE):
         with session.files(namespaces[start : start + OPEN_AT_ONCE]) as files:
-            replies = session.netlink(ns).run([rtnl.get_nsid(fd) for fd in files.values()])
+            replies = session.netlink(ns).get([rtnl.get_nsid(fd) for fd in files.values()])
             for path, reply in zip(files, replies, strict=True):
                 if reply.messages and (nsid := rtnl.seen_nsid(reply.messages[0])) >= 0:
                     out[nsid] = path

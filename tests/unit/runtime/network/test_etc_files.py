@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -185,11 +186,24 @@ def test_what_cannot_be_one_word_of_the_file_is_refused(lists: dict[str, list[st
 def test_the_stub_of_systemd_resolved_is_looked_through(tmp_path: Path) -> None:
     host, real = tmp_path / "host", tmp_path / "real"
     host.write_text("nameserver 127.0.0.53\noptions edns0\n")
-    assert etc_files.host_resolv_path(host, real) == host
+    assert etc_files.host_resolv_text(host, real) == host.read_text()
     real.write_text("nameserver 192.0.2.1\n")
-    assert etc_files.host_resolv_path(host, real) == real
+    assert etc_files.host_resolv_text(host, real) == real.read_text()
     host.write_text("nameserver 127.0.0.53\nnameserver 192.0.2.2\n")
-    assert etc_files.host_resolv_path(host, real) == host
+    assert etc_files.host_resolv_text(host, real) == host.read_text()
+
+
+def test_a_host_without_the_file_has_no_servers(tmp_path: Path) -> None:
+    assert etc_files.host_resolv_text(tmp_path / "host", tmp_path / "real") == ""
+
+
+def test_the_hosts_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    opening = os.open
+    monkeypatch.setattr(os, "open", lambda path, *a: opened.append(path) or opening(path, *a))
+    (tmp_path / "host").write_text("nameserver 192.0.2.2\n")
+    assert etc_files.host_resolv_text(tmp_path / "host", tmp_path / "real")
+    assert opened == [tmp_path / "host"]
 
 
 @pytest.mark.parametrize("new", ["", "short\n", "as long as\n", "much longer than it was\n"])
@@ -199,6 +213,17 @@ def test_rewriting_keeps_the_file(tmp_path: Path, new: str) -> None:
     inode = path.stat().st_ino
     etc_files.write_in_place(path, new)
     assert (path.read_text(), path.stat().st_ino) == (new, inode)
+
+
+def test_a_file_can_be_read_by_all_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        for text in ("text\n", "other\n"):
+            etc_files.write_in_place(tmp_path / "hosts", text)
+            assert (tmp_path / "hosts").stat().st_mode & 0o777 == 0o644
+            (tmp_path / "hosts").chmod(0o600)
+    finally:
+        os.umask(before)
 
 
 def test_rewriting_makes_a_file_and_follows_no_link(tmp_path: Path) -> None:
