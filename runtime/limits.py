@@ -101,6 +101,7 @@ REGISTRY_PLACES = 16  # repositories of which it is remembered that they have a 
 LAYER_BYTES = 64 << 30  # compressed, of one layer
 
 # /metrics
+WATCHERS = 32  # clients of GET /netkit/watch
 METRICS_CONNECTIONS = 16  # open at a time; the one that is idle for longest is closed for another
 METRICS_SECONDS = 8  # that a scrape waits for its collection; Prometheus gives up after 10
 METRICS_ENDPOINTS = 1000  # with series of their own, eight each

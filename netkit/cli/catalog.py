@@ -90,6 +90,8 @@ NETWORK = {
     "rm": Entry("Remove one or more networks", "network:rm"),
     "trace": Entry("Follow a packet hop by hop, there and back, and show where it ends",
                    "trace:trace_"),
+    "watch": Entry("Show networks and endpoints, and what changes of them from now on",
+                   "watch:watch"),
 }  # fmt: skip
 FIREWALL = {
     "accept": Entry("Allow a source to reach a container, before all other rules", "fw:accept"),

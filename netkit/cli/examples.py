@@ -72,6 +72,7 @@ EXAMPLES = {
     "network ls": ("netkit net ls --filter driver=bridge",),
     "network prune": ("netkit net prune -f",),
     "network rm": ("netkit net rm back",),
+    "network watch": ("netkit net watch --traffic --interval 2s", "netkit net watch --format json"),
     "network trace": ("netkit net trace client web 80/tcp",
                       "netkit net trace client web:weave",
                       "netkit net trace world host:8080",

@@ -29,6 +29,7 @@ from runtime.api.routes import (
     trace,
     unsupported,
     volumes,
+    watch,
     weave,
 )
 from runtime.api.routes import (
@@ -83,6 +84,7 @@ ROUTES: Sequence[Route] = [
     *cni.ROUTES,
     *system.ROUTES,
     *trace.ROUTES,
+    *watch.ROUTES,
 ]
 
 

@@ -23,6 +23,7 @@ from runtime.daemon.bootstrap_docker import DockerServices, build_docker_service
 from runtime.daemon.bootstrap_metrics import Sources, build_sources
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
 from runtime.daemon.bootstrap_registry import build_registry_service
+from runtime.daemon.bootstrap_watch import build_watch_service
 from runtime.daemon.bootstrap_weave import build_weave_service
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.discovery import load_drivers
@@ -46,6 +47,7 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.system import SystemService
 from runtime.volumes.service import VolumeService
+from runtime.watch.service import WatchService
 
 if TYPE_CHECKING:  # made when they are first used
     from runtime.build.service import BuildService
@@ -69,6 +71,7 @@ class Engine:
     networks: NetworksService
     firewall: FirewallService
     trace: TraceService
+    watch: WatchService
     cluster: ClusterService
     ovn: OvnService
     weave: WeaveService
@@ -118,12 +121,13 @@ def bootstrap(
         networks=networks,
         firewall=_firewall(database, events, below, above, backend, overlay.senders),
         trace=_trace(below, above, backend, weave),
+        watch=build_watch_service(below),
         cluster=below.cluster, ovn=below.ovn, weave=weave,
         cni=cni,
     )  # fmt: skip
     docker = build_docker_services(config, database, below, above.recovery)
     restore = partial(_restore, above, sweep_builds, below, weave, cni, docker)
-    close = partial(_close, weave, below, above, shim, database, docker)
+    close = partial(_close, engine, below, above, shim, database, docker)
     metrics = partial(build_sources, below, above, weave, shim.runtime)
     return Daemon(engine, engine_id, above.recovery, above.health, docker, restore, close, metrics)
 
@@ -161,7 +165,7 @@ def _restore(
 
 
 def _close(
-    weave: WeaveService,
+    engine: Engine,
     below: NetworkServices,
     above: ContainerServices,
     shim: Shim,
@@ -170,7 +174,8 @@ def _close(
 ) -> None:
     if docker is not None:
         docker.following.close()
-    weave.close()
+    engine.watch.close()
+    engine.weave.close()
     below.close()
     # Its directories, ten for each container with version 1, would stay while any runs.
     if not any(c.state.alive for c in above.store.all()):

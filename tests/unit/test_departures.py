@@ -61,7 +61,7 @@ class Work:
 
         return PathStat(name="a", size=1, mode=0o100644, mtime=""), self.blocks()
 
-    async def silence(self, *_: Any) -> AsyncIterator[Any]:
+    async def silence(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
         await self.wait()
         yield None
 
@@ -157,6 +157,7 @@ CASES: dict[tuple[str, str], tuple[str, str, str, str, str]] = {
     ("GET", "/netkit/manifests/{ref}"):
         ("/netkit/manifests/a", "", "registries", "look", "transfer"),
     ("GET", "/events"): ("/events", "", "events", "subscribe", "silence"),
+    ("GET", "/netkit/watch"): ("/netkit/watch", "", "watch", "watch", "silence"),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from runtime.api.backend.builds import Builds
 from runtime.api.backend.cni import Cni
 from runtime.api.backend.containers import Containers, Execs
 from runtime.api.backend.images import Images
-from runtime.api.backend.networks import Cluster, Firewall, Networks, Ovn, Trace
+from runtime.api.backend.networks import Cluster, Firewall, Networks, Ovn, Trace, Watch
 from runtime.api.backend.registries import Registries
 from runtime.api.backend.volumes import Volumes
 from runtime.api.backend.weave import Weave
@@ -53,6 +53,8 @@ class Engine(Protocol):
     def firewall(self) -> Firewall: ...
     @property
     def trace(self) -> Trace: ...
+    @property
+    def watch(self) -> Watch: ...
     @property
     def cluster(self) -> Cluster: ...
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netkit.network.address_use import SubnetUse
@@ -99,6 +99,18 @@ class Trace(Protocol):
 
     def locate(self, name: str) -> Place:
         """Find a container or the host by name, id or address.  NotFound if not on this host."""
+        ...
+
+
+class Watch(Protocol):
+    """What changes of networks and endpoints, whoever changes it."""
+
+    def watch(self, interval: float, *, counted: bool) -> AsyncIterator[dict[str, Any]]:
+        """Lines in the format of runtime.watch.snapshot: "state" first, then "change" for each
+        interval (seconds) with any, "traffic" for each if `counted`, "problem" for errors.
+
+        InvalidSpec for an interval out of bounds, Busy where too many watch.
+        """
         ...
 
 

@@ -37,6 +37,26 @@ VERSION = {
     ],
 }  # fmt: skip
 
+_WATCHED_NETWORK = {"Name": "back", "Driver": "ovs", "Subnets": [{"Subnet": "10.1.0.0/24"}]}
+_WATCHED_WEB = {"Network": NETWORK, "Container": "web", "ContainerID": ID, "Engine": "netkit",
+                "Addresses": ["10.1.0.2/24"],
+                "Ports": [{"HostIP": "", "HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp"},
+                          {"HostIP": "", "HostPort": 0, "ContainerPort": 81, "Protocol": "tcp"}]}
+_WATCHED_POD = _WATCHED_WEB | {"Container": "pod1", "Engine": "cni", "Ports": [],
+                               "Addresses": ["10.1.0.3/24"]}
+WATCHED: list[dict[str, Any]] = [
+    {"Type": "state", "Networks": {NETWORK: _WATCHED_NETWORK | {"Peers": [{"IP": "10.0.0.2"}]}},
+     "Endpoints": {ID: _WATCHED_WEB}, "Repaired": {"links": 1}},
+    {"Type": "traffic", "Seconds": 2.0, "Endpoints": {
+        ID: {"ReceiveBytes": 800, "TransmitBytes": 400, "ReceiveDropped": 1, "TransmitDropped": 0},
+        OTHER: {"ReceiveBytes": 1, "TransmitBytes": 1, "ReceiveDropped": 0, "TransmitDropped": 0},
+    }},
+    {"Type": "change", "Endpoints": {ID: None, OTHER: _WATCHED_POD}, "Repaired": {"links": 3},
+     "Networks": {NETWORK: _WATCHED_NETWORK | {"Peers": []}}},
+    {"Type": "change", "Networks": {NETWORK: None}, "Endpoints": {OTHER: None}},
+    {"Type": "problem", "Message": "the kernel does not answer"},
+]  # fmt: skip
+
 
 @dataclass
 class Asked:
@@ -429,6 +449,8 @@ def _get(path: str, query: dict[str, list[str]], now: float) -> Any:
     }  # fmt: skip
     if path in fixed:
         return fixed[path]
+    if path == "/netkit/watch":
+        return "\n".join(json.dumps({"TimeNano": 0, **each}) for each in WATCHED).encode()
     if path == "/events":
         return "\n".join(map(json.dumps, EVENTS)).encode()
     name, _, verb = path.strip("/").partition("/")[2].rpartition("/")

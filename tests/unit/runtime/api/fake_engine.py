@@ -42,6 +42,7 @@ from runtime.volumes.folders import VolumeFolders
 from runtime.volumes.mounted import MountedVolumes
 from runtime.volumes.service import VolumeService
 from runtime.volumes.store import VolumeStore
+from runtime.watch.service import WatchService
 from tests.unit.runtime.api.fake_builds import FakeBuilds
 from tests.unit.runtime.api.fake_images import FakeImages
 from tests.unit.runtime.api.fake_networks import FakeNetworks
@@ -487,6 +488,7 @@ class FakeEngine:
         self.containers = FakeContainers(self)
         self.execs = FakeExecs(self)
         self.system = FakeSystem()
+        self.watch = WatchService(self.networks, lambda _: [], list, dict)
         self._database = Database(root / "volumes.db")
         folders = VolumeFolders(root / "volumes")
         self.volumes = VolumeService(
@@ -512,4 +514,5 @@ class FakeEngine:
                     os.killpg(process.popen.pid, signal.SIGKILL)
         for reaper in self.reapers:  # they talk to the loop, which is about to end
             reaper.join(10)
+        self.watch.close()
         self._database.close()

@@ -1,0 +1,127 @@
+"""Streams of what changes: snapshots that are compared, shared by all who watch.
+
+Nothing is remembered but the last snapshot that each client received.  One that reads slowly gets
+fewer and larger changes, and a change that was undone meanwhile is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from netkit.errors import Busy, InvalidSpec, NetkitError
+from netkit.kernel.netlink.counters import CountedLink, Counters
+from netkit.spec import EndpointRecord, NetworkRecord
+from runtime import limits
+from runtime.watch.snapshot import Snapshot, changes, endpoint, network, traffic
+
+SHORTEST, LONGEST = 0.2, 60.0  # seconds between comparisons
+SHARE = 4  # of one processor, snapshots take at most a quarter
+
+
+class Networks(Protocol):
+    """See netkit.network.controller.Controller."""
+
+    def all(self) -> list[NetworkRecord]: ...
+    def endpoints(self) -> list[EndpointRecord]: ...
+
+
+class WatchService:
+    """Implements ports.Watch.
+
+    `links`: those of this engine, each with an owner mark `netkit:ENGINE:NETWORK[:ENDPOINT]`.
+    `repaired`: how often drift was repaired, by what is looked after.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        peers: Callable[[NetworkRecord], list[dict[str, str]]],
+        links: Callable[[], Iterable[CountedLink]],
+        repaired: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._networks, self._peers = networks, peers
+        self._links, self._repaired = links, repaired
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: dict[bool, asyncio.Future[Snapshot]] = {}
+        self._watching = 0
+        self._pause = 0.0  # seconds that the last snapshot requires until the next one
+
+    async def watch(self, interval: float, *, counted: bool) -> AsyncIterator[dict[str, Any]]:
+        """A line with all, then one for each interval in which something changed.
+
+        `interval` in seconds; longer where a snapshot takes that long.  With `counted` there is a
+        line of traffic for each interval, too.  InvalidSpec, Busy where too many watch; a
+        NetkitError of the first snapshot ends it, a later one is a line of its own.
+        """
+        if not SHORTEST <= interval <= LONGEST:
+            raise InvalidSpec(
+                f"invalid interval {interval:g}: must be from {SHORTEST:g} to {LONGEST:g} s"
+            )
+        if self._watching >= limits.WATCHERS:
+            raise Busy(f"{limits.WATCHERS} clients watch already: end one, or try again later")
+        self._watching += 1
+        try:
+            before = await self._snapshot(counted)
+            yield _line("state", before.complete())
+            while True:
+                await asyncio.sleep(max(interval, self._pause))
+                try:
+                    after = await self._snapshot(counted)
+                except NetkitError as error:
+                    yield _line("problem", {"Message": str(error)})
+                    continue
+                if found := changes(before, after):
+                    yield _line("change", found)
+                if counted:
+                    yield _line("traffic", traffic(before, after))
+                before = after
+        finally:
+            self._watching -= 1
+
+    async def _snapshot(self, counted: bool) -> Snapshot:
+        """Of all who ask while one is read, each gets that one."""
+        if (running := self._running.get(counted)) is None:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, "netkit-watch")
+            loop = asyncio.get_running_loop()
+            running = loop.run_in_executor(self._pool, self._read, counted)
+            self._running[counted] = running
+            running.add_done_callback(lambda done: self._done(counted, done))
+        return await asyncio.shield(running)
+
+    def _done(self, counted: bool, done: asyncio.Future[Snapshot]) -> None:
+        del self._running[counted]
+        if not done.cancelled():
+            done.exception()  # those who wait get it; there may be none
+
+    def _read(self, counted: bool) -> Snapshot:
+        begin = time.monotonic()
+        records = self._networks.all()
+        endpoints = self._networks.endpoints()
+        counters = self._counters(endpoints) if counted else {}
+        found = Snapshot(
+            networks={r.id: network(r, self._peers(r)) for r in records},
+            endpoints={r.id: endpoint(r) for r in endpoints},
+            repaired=dict(self._repaired()),
+            traffic=counters,
+            at=time.monotonic(),
+        )
+        self._pause = (SHARE - 1) * (time.monotonic() - begin)
+        return found
+
+    def _counters(self, endpoints: Iterable[EndpointRecord]) -> dict[str, Counters]:
+        ids = {r.id[:12]: r.id for r in endpoints}
+        marked = ((link.owner.split(":", 2)[-1].partition(":")[2], link) for link in self._links())
+        return {ids[short]: link.counters for short, link in marked if short in ids}
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _line(type: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {"Type": type, "TimeNano": time.time_ns(), **content}
