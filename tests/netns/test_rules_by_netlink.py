@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ import pytest
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.firewall import probe_features
-from netkit.kernel.iptables import agreement, by_netlink, nft_compat
+from netkit.kernel.iptables import agreement, by_netlink, nft_compat, tools
 from netkit.kernel.iptables.expressions import encode
 from netkit.kernel.iptables.nft_compat import NETLINK_NETFILTER, NewRule
 from netkit.kernel.netlink.codec import Netlink
@@ -255,6 +256,24 @@ def test_rules_are_written_without_the_tool_only_where_it_takes_them_for_its_own
     assert found.missing == ()
     (why,) = [f.why_not for f, _ in found.lost if f.name == "rules by netlink"]
     assert "another form of -d 192.0.2.1/32" in why
+
+
+def test_that_is_found_out_without_deleting_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever deletes one waits for an RCU grace period, and so does who loads the next one."""
+    given: list[str] = []
+    run = tools.run
+
+    def noted(home: str, argv: list[str], text: str = "") -> object:
+        given.extend(text.splitlines())
+        return run(home, argv, text)
+
+    monkeypatch.setattr(tools, "run", noted)
+    with netns.scratch():
+        assert agreement.disagreement() == ""
+    samples = sum(map(len, agreement.SAMPLES.values()))
+    assert Counter(line[:3] for line in given if line.startswith("-")) == {
+        "-N ": 4, "-A ": samples, "-C ": samples,
+    }  # fmt: skip
 
 
 def test_a_host_that_is_not_direct_leaves_them_to_the_tool(

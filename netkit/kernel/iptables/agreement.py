@@ -2,7 +2,10 @@
 
 Versions of iptables differ in how they write a rule, and an older one may be unable to list what
 a newer one wrote.  So rules are written without the tool only where it takes them for its own:
-each form that `expressions` knows is written by both, listed by the tool, and deleted by it.
+each form that `expressions` knows is written by both, listed by the tool, and found by it.
+
+To find a rule (-C) it compares as to delete one (-D).  It is not deleted: the next one to load an
+extension, and the end of whoever deleted one, wait for an RCU grace period each, 10 to 20 ms.
 """
 
 from __future__ import annotations
@@ -50,11 +53,11 @@ def disagreement() -> str:
                 nft_compat.add(netlink, 4, nft_compat.generation(netlink), _by_us(table))
             except KernelError as error:
                 return str(error)
-    return _listed() or _restored(f"-D {OURS}", made=False)
+    return _listed() or _restored(f"-C {OURS}", made=False)
 
 
 def _restored(begin: str, *, made: bool) -> str:
-    """Have the tool add or delete all samples; why it does not."""
+    """Have the tool add or find all samples; why it does not."""
     lines: list[str] = []
     for table, samples in SAMPLES.items():
         new = [f"-N {THEIRS}", f"-N {OURS}"] if made else []
