@@ -126,15 +126,16 @@ async def create(call: ApiRequest) -> web.StreamResponse:
 
 async def list_(call: ApiRequest) -> web.StreamResponse:
     filters = call.filters(FILTERS)
-    records, used = await call.executors.read(_all, call.engine)
+    records, used = await call.executors.read(_all, call.engine, "dangling" in filters)
     chosen = select(records, filters, used)
     return await responses.rendered(
         call.request, lambda: [render_networks.network(n, api=call.api) for n in chosen]
     )
 
 
-def _all(engine: Engine) -> tuple[list[NetworkRecord], set[str]]:
-    return engine.networks.all(), engine.networks.occupied()
+def _all(engine: Engine, occupied: bool) -> tuple[list[NetworkRecord], set[str]]:
+    """All networks, and if they are needed the ids of those with endpoints: a look at each one."""
+    return engine.networks.all(), engine.networks.occupied() if occupied else set()
 
 
 async def inspect(call: ApiRequest) -> web.StreamResponse:

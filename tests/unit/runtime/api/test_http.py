@@ -167,6 +167,18 @@ def test_a_network_is_inspected_with_the_use_of_its_addresses_on_request(api: Ap
     }
 
 
+def test_a_list_of_networks_reads_endpoints_only_for_its_filter(
+    api: ApiServer, monkeypatch: Any
+) -> None:
+    """There may be thousands of them."""
+    reads: list[str] = []
+    monkeypatch.setattr(api.engine.networks, "occupied", lambda: reads.append("all") or set())
+    assert len(api.json("GET", "/networks")) == 3
+    assert not reads
+    assert api.json("GET", f"/networks?filters={quote(json.dumps({'dangling': ['true']}))}") == []
+    assert reads == ["all"]
+
+
 def test_statuses_of_the_engine_s_errors(api: ApiServer, monkeypatch: Any) -> None:
     assert api.error("POST", "/containers/create", {"Image": "no"}) == (
         404, "No such image: no:latest",
