@@ -189,6 +189,9 @@ def test_the_default_route_stays_with_its_network_where_all_pairs_are_deleted(
     for net in (nets[0], nets[2]):
         host.docker.docker("network", "connect", net, name)
     host.wait("three pairs", lambda: len([n for n in host.links() if n.startswith("veth")]) == 3)
+    # Names of the container and of its interfaces are requested after dockerd's calls.
+    host.wait("three names", lambda: [
+        c["Name"] for n in host.networks() for c in n["Containers"].values()] == [name] * 3)
     before = host.docker.out("exec", name, "ip", "route")
     assert before.count("default via") == 1
 
