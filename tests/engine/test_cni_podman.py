@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,6 +135,29 @@ def test_the_daemons_kill_is_survived_and_what_podman_did_meanwhile_is_seen(
     assert podman.out("exec", again, "ping", "-c", "1", "-W", "5", stays)
     plugin.call("GC", conf("back", **{"cni.dev/valid-attachments": []}))
     assert members(engine) == []
+
+
+def test_a_killed_conmon_leaves_what_rm_or_gc_removes(podman: Podman, plugin: Runtime) -> None:
+    """conmon would have called podman, and that DEL, when its container ends."""
+    engine = podman.engine
+    podman.network("back", **BACK)
+    removed, collected = (podman.up("--network", "back") for _ in range(2))
+    shown = {name: podman.inspect(name) for name in (removed, collected)}
+    for name in (removed, collected):
+        state = shown[name]["State"]
+        os.kill(state["ConmonPid"], signal.SIGKILL)
+        assert podman.out("exec", name, "ping", "-c", "1", "-W", "5", "10.88.7.1")
+        os.kill(state["Pid"], signal.SIGKILL)
+    assert members(engine) == sorted([removed, collected])
+    podman.run("rm", "-f", "-t", "0", removed)
+    assert members(engine) == [collected]
+    plugin.call("GC", conf("back", **{"cni.dev/valid-attachments": []}))
+    assert members(engine) == []
+    podman.run("rm", "-f", "-t", "0", collected)  # with a DEL of what is not there any more
+    assert engine.netkit("net", "check").returncode == 0
+    for found in shown.values():  # which podman leaves where conmon did not call it
+        for group in Path("/sys/fs/cgroup").glob(f"*/libpod_parent/libpod-{found['Id']}"):
+            group.rmdir()
 
 
 @pytest.fixture(scope="module")
