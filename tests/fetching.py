@@ -66,11 +66,19 @@ class Fetch:
 
 
 def fetches() -> list[Fetch]:
-    """docker-compose 1.29 and 2, Debian for labs, Open vSwitch 3.5; docker where there is none."""
+    """docker-compose 1.29 and 2, Debian for labs, podman, cnitool, Open vSwitch 3.5; and docker
+    where there is none."""
     labs = frozenset({"engine", "labs"})
     found = [
         Fetch(("script/debian",), program=("NETKIT_BOOTSTRAP_CACHE", ""), stages=labs),
         Fetch(("script/podman",), program=("NETKIT_TEST_PODMAN", ""), stages=labs),
+        Fetch(
+            ("script/cnitool",),
+            needed=False,
+            program=("NETKIT_TEST_CNITOOL", ""),
+            absent="NETKIT_TEST_CNITOOL_ABSENT",
+            stages=frozenset({"engine"}),
+        ),
         Fetch(("script/compose",)),
         Fetch(("script/compose", "v2"), needed=False, absent="NETKIT_TEST_COMPOSE_ABSENT"),
         Fetch(
