@@ -2,8 +2,8 @@
 # Linux 6.18.
 # Expected: the request that creates a veth pair (RTM_NEWLINK) has flags of both ends, ifi_flags of its own ifinfomsg and of that in
 #           VETH_INFO_PEER: IFF_UP in one, in the other, or in both, creates ends that are up, or the flags have no effect.
-# Found: the flag of the first end holds.  With the peer's, the whole request is refused, and with ENOTCONN, which is of sockets: the
-#        peer is set up while it has no other end yet, and a veth without one cannot be opened.  So each pair needs a second request
+# Found: the flag of the first end holds.  With the peer's, the whole request is refused, with ENOTCONN, a socket's error: the peer
+#        is set up while it has no other end yet, and a veth without one cannot be opened.  So each pair needs a second request
 #        for its peer; or the end that is to be up is the first, and the one in the container the peer.
 # Needs python3, and root for a namespace of its own.  Exit 0 as long as this holds.
 set -eu
