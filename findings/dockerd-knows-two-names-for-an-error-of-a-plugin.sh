@@ -1,9 +1,11 @@
 #!/bin/bash
 # docker.io 20.10.24 (Debian 12): its dockerd, with a network plugin (libnetwork's remote driver and remote IPAM).
-# Expected: a plugin that is both refuses as IPAM as it does as a network driver, where {"Err": "..."} is shown, by status 200 or 500.
+# Expected: a plugin that is both refuses as IPAM in the way in which it does as a network driver: {"Err": "..."}, which dockerd
+#           shows, with status 200 or 500.
 # Found: with status 200 the field of IPAM is called Error.  Err there counts as a success that lacks everything, and what is shown
-#        is that an empty text is no subnet; Error of a network driver counts as a success, and a network is made.  With status 500 it
-#        is Err for both, and Error is shown as the JSON that it came in.  So the plugin that is understood refuses with 500 and Err.
+#        is that an empty text is no subnet; Error of a network driver counts as a success, and a network is made.  With status
+#        500 it is Err for both, and Error is shown as the JSON that it came in.  So a plugin is understood in both roles where it
+#        refuses with status 500 and Err.
 # Needs Debian 12 (amd64) with apt and python3, the libraries of docker.io, and root for namespaces of its own.
 # Exit 0 as long as this holds.
 set -eu
