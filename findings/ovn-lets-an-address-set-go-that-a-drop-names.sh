@@ -46,7 +46,7 @@ for n in 1 2; do
     vsctl add-port br-int "port$n" -- set interface "port$n" external_ids:iface-id="port$n"
     nbctl wait-until logical_switch_port "port$n" up=true
 done
-asked() { ip netns exec nk-1 root/bin/busybox ping -c 1 -w 4 -q 10.9.0.2 >/dev/null && echo arrives || echo dropped; }
+asked() { ip netns exec nk-1 root/bin/busybox ping -c 3 -w 6 -q 10.9.0.2 >/dev/null && echo arrives || echo dropped; }
 try() { # WHAT COMMAND...: then what is on every host
     what=$1 status=0
     shift
