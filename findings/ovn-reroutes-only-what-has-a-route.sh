@@ -8,7 +8,7 @@
 # Needs Debian 12 (amd64) with apt, and the libraries of ovn-central.  Exit 0 as long as this holds.
 set -eu
 D=$(mktemp -d)
-end() { kill $(jobs -p) 2>/dev/null; wait; rm -rf "$D"; }
+end() { kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$D"; }
 trap end EXIT
 cd "$D"
 apt-get download -q ovn-central=23.03.1-1~deb12u2 ovn-common=23.03.1-1~deb12u2 openvswitch-common=3.1.0-2+deb12u1 \
