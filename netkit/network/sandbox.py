@@ -157,9 +157,7 @@ class SandboxController:
         """Delete these endpoints from the host; their rows stay."""
         p, joined = self._p, list(joined)
         records = [r for _, r in joined]
-        gone = p.desired_state.possible_leftovers(
-            opened.sandbox, joined, p.policies.applied(records)
-        )
+        gone = p.desired_state.of_ending(opened.sandbox, joined, p.policies.applied(records))
         # Without its driver an endpoint's resources cannot be computed: found by their mark.
         lost = [
             f"{e.config.owner}:{r.id[:SHORT]}" for e, r in joined if p.registry.is_driver_missing(e)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from netkit.kernel.session import OPEN_AT_ONCE
-from netkit.model import Key, State, Sysctl
+from netkit.model import HOST, Key, State, Sysctl
 from netkit.network.restore import Together
 from netkit.reconcile.converge import Change
 from netkit.spec import NetworkSpec, Sandbox
@@ -55,6 +55,23 @@ def test_looks_and_writes_of_a_start_do_not_grow_with_the_containers(bench: Benc
     assert bench.things() == before
     assert looks <= 4  # what networks share, all containers, and what each change verifies
     assert writes <= 2  # none for a container that is as it was
+
+
+def test_what_goes_with_a_namespace_is_not_looked_at_when_it_is_closed(bench: Bench) -> None:
+    (sandbox,) = opened(bench, 1).values()
+    before, looks = bench.things(), set[Key]()
+    observe = bench.kernel.observe
+
+    def observed(keys: Iterable[Key]) -> State:
+        looks.update(keys := list(keys))
+        return observe(keys)
+
+    bench.kernel.observe = observed  # type: ignore[method-assign, assignment]
+    bench.net.close(sandbox.id)
+    inside = {key for key, r in before.items() if getattr(r, "ns", HOST) == sandbox.ns}
+    assert {key[0] for key in inside} == {"addr", "route"}
+    assert not looks & inside
+    assert not bench.things().keys() & inside
 
 
 def test_queries_of_a_start_do_not_grow_with_the_containers(bench: Bench) -> None:
