@@ -2,11 +2,11 @@
 
     python -m bench.flame 'network connect$' flame.svg
 
-The samples are py-spy's where it is installed (Python's functions, of the daemon's threads that are
-on a processor), and else perf's (of the daemon, what it starts and the kernel; with Python's
-functions from Python 3.12 on, which exports their names to perf).  The file is a self-contained
-SVG: one box for each function on its caller's, as wide as its share; point at one to read its name.
-Needs root.
+The samples are py-spy's where it is installed (Python's functions, of the daemon's threads that do
+not wait), and else perf's (of the daemon, what it starts and the kernel; with Python's functions
+from Python 3.12 on, which exports their names to perf).  The file is a self-contained SVG: one box
+for each function on its caller's, as wide as its share; point at one to read its name.  The modules
+of the daemon's with the largest shares are printed.  Needs root.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,13 +27,22 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
+from bench import crowds
 from bench.measures import QUICK, measures
 from bench.peers import start
 
 WIDTH, HEIGHT, LETTER = 1600, 17, 7  # of the picture, a box and a letter, in pixels
 THINNEST = 0.3  # pixels; thinner boxes are left out
 RATE = 500  # samples a second
-SCALE = replace(QUICK, repeats=60)
+SCALE = replace(QUICK, repeats=25, parallel=(50,))
+LASTING = 10.0  # seconds for which rows are repeated
+SHOWN = 8  # modules
+# Python's functions in which a thread waits: py-spy cannot tell on every kernel.
+WAITS = frozenset(
+    {"_poll", "_wait_for_tstate_lock", "_worker", "block", "poll", "readable", "select", "wait"}
+)
+# In a stack of py-spy's: a function, its module and line.
+OURS = re.compile(r"[^;]*\(((?:netkit|runtime|plugins)/[^:;]+):\d+\)")
 # Address, name (in C++ with blanks and brackets), offset, and file, which may be deleted or none.
 FUNCTION = re.compile(r"\s+[0-9a-f]+ (.+?)(?:\+0x[0-9a-f]+)? \([^()]*(?: \(deleted\))?\)\s*")
 
@@ -59,6 +69,28 @@ def tree(folded: Iterable[str]) -> Frame:
             at = at.calls.setdefault(name, Frame(name))
             at.count += int(number)
     return root
+
+
+def working(folded: Iterable[str]) -> list[str]:
+    """Of py-spy's lines those of threads that did not wait."""
+    return [line for line in folded if not WAITS & {_innermost(line)}]
+
+
+def _innermost(line: str) -> str:
+    """`wait` of `...;Condition.wait (threading.py:327) COUNT`."""
+    frame = line.rpartition(" ")[0].rpartition(";")[2]
+    return frame.partition(" (")[0].rpartition(".")[2]
+
+
+def by_module(folded: Iterable[str]) -> list[tuple[str, float]]:
+    """Shares of netkit's modules, largest first; what they call of others is theirs."""
+    found: Counter[str] = Counter()
+    for line in folded:
+        stack, _, number = line.rpartition(" ")
+        inside = OURS.findall(stack)
+        found[inside[-1] if inside else "(none of netkit's)"] += int(number)
+    total = max(1, found.total())
+    return [(name, count / total) for name, count in found.most_common()]
 
 
 def collapse(script: str) -> list[str]:
@@ -112,7 +144,8 @@ def recorded(pid: int, folded: list[str]) -> Iterator[None]:
         data = Path(folder) / "data"
         spy = shutil.which("py-spy")
         argv = (
-            [spy, "record", "-p", str(pid), "-f", "raw", "-o", str(data), "-r", str(RATE)]
+            [spy, "record", "--nonblocking", "-p", str(pid), "-f", "raw", "-o", str(data),
+             "-r", str(RATE)]
             if spy
             else ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(RATE), "-g", "-p", str(pid),
                   "-o", str(data)]
@@ -124,7 +157,7 @@ def recorded(pid: int, folded: list[str]) -> Iterator[None]:
             sampler.send_signal(signal.SIGINT)
             sampler.wait(60)
         if spy:
-            folded += data.read_text().splitlines()
+            folded += working(data.read_text().splitlines())
         else:
             shown = subprocess.run(["perf", "script", "-i", str(data), "-F", "comm,ip,sym,dso"],
                                    capture_output=True, text=True, check=True)  # fmt: skip
@@ -137,7 +170,8 @@ def main() -> int:
     parser.add_argument("row", help="a regular expression on names of `python -m bench`'s rows")
     parser.add_argument("file", type=Path, help="the SVG to write")
     options = parser.parse_args()
-    rows = [m for m in measures(SCALE) if re.search(options.row, m.name)]
+    every = [*measures(SCALE), *crowds.measures(SCALE)]
+    rows = [m for m in every if re.search(options.row, m.name)]
     if not rows or os.geteuid() != 0:
         print(
             "flame: needs root" if rows else f"flame: no row matches {options.row}", file=sys.stderr
@@ -152,12 +186,16 @@ def main() -> int:
     with start("netkit") as peer:
         assert peer.engine is not None
         with recorded(peer.engine.pid, folded):
-            for row in rows:
-                print(f"flame: {row.name}", flush=True)
-                row.sample(peer, SCALE)
+            end = time.monotonic() + LASTING
+            while time.monotonic() < end:
+                for row in rows:
+                    print(f"flame: {row.name}", flush=True)
+                    row.sample(peer, SCALE)
     root = tree(folded)
     options.file.write_text(svg(root))
     print(f"flame: {root.count} samples, {options.file}")
+    for name, share in by_module(folded)[:SHOWN]:
+        print(f"{share:6.1%}  {name}")
     return 0 if root.count else 1
 
 

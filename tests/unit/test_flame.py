@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from bench.flame import collapse, svg, tree
+from bench.flame import by_module, collapse, svg, tree, working
 
 PERF = """netkitd
 \t    7f01 read+0x1d (/lib/libc.so.6)
@@ -56,3 +56,23 @@ def test_a_picture_has_a_box_for_each_function_as_wide_as_its_share() -> None:
         "all: 8 samples, 100.0%": 1600, "a: 8 samples, 100.0%": 1600,
         "b: 3 samples, 37.5%": 600, "<c>: 4 samples, 50.0%": 800,
     }  # fmt: skip
+
+
+def test_threads_that_wait_are_left_out() -> None:
+    waiting = "_loop (netkit/threads.py:7);Condition.wait (threading.py:327) 80"
+    busy = "run (threading.py:9);_loop (netkit/threads.py:7);Host.apply (netkit/kernel/host.py:1) 3"
+    assert working([waiting, busy]) == [busy]
+
+
+def test_what_a_module_calls_of_others_is_its_own() -> None:
+    folded = [
+        "run (threading.py:9);Host.apply (netkit/kernel/host.py:1);send (socket.py:4) 3",
+        "run (threading.py:9);Host.apply (netkit/kernel/host.py:2) 1",
+        "run (threading.py:9);start (runtime/api/routes/containers.py:8) 2",
+        "run (threading.py:9) 2",
+    ]
+    assert by_module(folded) == [
+        ("netkit/kernel/host.py", 0.5),
+        ("runtime/api/routes/containers.py", 0.25),
+        ("(none of netkit's)", 0.25),
+    ]
