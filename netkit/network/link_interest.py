@@ -74,6 +74,7 @@ class LinkInterest:
         with self._lock:
             for op in ops:
                 if op.after is None:
+                    self._drop_inside(self._wanted.get(op.subject.key))
                     self._drop(op.subject.key)
                 else:
                     self._put(op.after)
@@ -113,6 +114,15 @@ class LinkInterest:
                     self._added.add(place[1])
                 self._on.setdefault(place, set()).add(r.key)
         self._wanted[r.key] = r
+
+    def _drop_inside(self, link: Resource | None) -> None:
+        """Drop what is on a link's end in a container: it goes with the link, without a step."""
+        if not isinstance(link, Link):
+            return
+        ends = [(link.ns, link.name), *([(link.peer.ns, link.peer.name)] if link.peer else ())]
+        for place in ends:
+            for key in [*self._on.get(place, ())] if place[0] != HOST else ():
+                self._drop(key)
 
     def _drop(self, key: Key) -> None:
         if (r := self._wanted.pop(key, None)) is None or isinstance(r, Sysctl):

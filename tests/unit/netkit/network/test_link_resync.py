@@ -513,6 +513,22 @@ def test_hints_are_the_owners_of_what_is_not_as_it_was_applied() -> None:
     assert "veth1" not in interest
 
 
+def test_nothing_is_kept_of_what_went_with_a_link() -> None:
+    interest = LinkInterest()
+    pair = Link(name="veth1", kind="veth", peer=Peer(ns="/ns", name="eth0"), owner="netkit:e:n:x")
+    bridge = Link(name="br0", kind="bridge", owner="netkit:e:n")
+    gateway = Addr(dev="br0", address=ip_interface("10.1.0.1/24"), owner="netkit:e:n")
+    address = Addr(dev="eth0", ns="/ns", address=ip_interface("10.1.0.2/24"), owner="netkit:e:n:x")
+    interest.applied([Op(None, r) for r in (bridge, gateway)])
+    before = dict(interest._wanted), dict(interest._on)
+    interest.applied([Op(None, r) for r in (pair, address)])
+    interest.applied([Op(pair, None)])
+    assert (interest._wanted, interest._on) == before
+    interest.applied([Op(None, pair), Op(None, address)])
+    interest.applied([Op(pair, None), Op(None, pair), Op(None, address)])  # made anew
+    assert interest._wanted.keys() == {bridge.key, gateway.key, pair.key, address.key}
+
+
 def test_an_end_that_takes_longer_frames_than_it_should_is_hinted_at() -> None:
     interest = LinkInterest()
     pair = Link(
