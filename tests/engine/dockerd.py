@@ -104,13 +104,20 @@ class DockerHost:
         try:
             if not self.netkit.running() and self.docker.running():
                 self.docker.kill9()  # else it would wait for its plugin
-            self.docker.destroy()
+            if self.docker.running():
+                self.docker.clear()
+                self.docker.stop()
         finally:
             try:
+                # First, since its command line has dockerd's socket: dockerd's sweep would kill it
+                # when it is still asked.
                 self.netkit.destroy()
             finally:
-                self._holder.kill()
-                self._holder.wait()
+                try:
+                    self.docker.destroy()
+                finally:
+                    self._holder.kill()
+                    self._holder.wait()
 
     # what tests ask
 
