@@ -17,7 +17,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from netkit.lab import reading
+from netkit.lab import engines, reading
+from netkit.lab.model import DOCKER
 from netkit.lab.running import Machine, RunningLab
 from tests.labs.conftest import (
     CLONE,
@@ -56,6 +57,21 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
             assert c["control"], f"silence without a control: {c}"
     assert traces(name) == []
     assert root_network() == before
+
+
+LATER = CLONE / ".reference-sid"
+
+
+@pytest.mark.skipif(
+    not (LATER / "usr/sbin/dockerd").exists(),
+    reason=f"needs {LATER}: script/reference sid unpacks it",
+)
+def test_the_lab_of_dockerd_holds_with_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(engines.VARIABLES[DOCKER], str(LATER))
+    name = f"later-{secrets.token_hex(3)}"
+    done = netkit("lab", "check", str(CLONE / "labs/plugin-docker"), "--name", name, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert traces(name) == []
 
 
 def readmes() -> Iterator[tuple[Path, str]]:
