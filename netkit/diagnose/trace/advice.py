@@ -19,6 +19,7 @@ from netkit.diagnose.explain.remedy import remedy
 from netkit.diagnose.trace.facts import HOST, Nic, Observer, Space
 from netkit.diagnose.trace.leg import Cause
 from netkit.model.openvswitch import COOKIE
+from netkit.model.ovn import INTEGRATION
 
 REPAIR = "netkit fw repair"
 FLOW = re.compile(
@@ -143,6 +144,9 @@ def own_address(space: Space, nic: Nic, macs: Collection[str]) -> str:
 def flow(bridge: str, entry: str) -> str:
     """For a frame that this flow of a switch drops, as ofproto.pipeline has it."""
     found = FLOW.match(entry)
+    if found is not None and found["bridge"] == INTEGRATION:
+        # ovn-controller's, of an ACL: a deleted one comes back, or lets pass what a rule drops.
+        return f"netkit fw ls  # a rule's ACL, if it is netkit's: {bridge}'s flows are OVN's"
     if found is None or int(found["cookie"] or "0", 16) >> 56 == COOKIE >> 56:
         return f"ovs-ofctl dump-flows {bridge}"
     match = ",".join(filter(None, (found["match"], f"priority={found['priority']}")))

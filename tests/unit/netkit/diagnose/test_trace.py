@@ -857,3 +857,10 @@ def test_every_reason_of_explain_has_a_code() -> None:
 )
 def test_only_a_flow_of_another_tool_is_advised_to_be_deleted(cookie: str, fix: str) -> None:
     assert advice.flow("br0", f"br0 table 0: ip, priority 9{cookie}") == fix
+
+
+@pytest.mark.parametrize("cookie", ["", ", cookie 0x4e1", ", cookie 0x9c3a1f02"])
+def test_a_flow_of_ovn_is_never_advised_to_be_deleted(cookie: str) -> None:
+    fix = advice.flow("br-int", f"br-int table 44: ip, priority 2001{cookie}")
+    assert fix.startswith("netkit fw ls")
+    assert "del-flows" not in fix
