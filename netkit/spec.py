@@ -98,6 +98,9 @@ class EndpointSpec:
         return (self.ip, *self.addresses)
 
 
+OWN = "netkit"  # what people read as the engine of containers that netkitd itself runs, which is ""
+
+
 class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
     """An endpoint as stored."""
 

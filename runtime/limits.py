@@ -100,7 +100,7 @@ REGISTRY_PAGES = 1000  # of a list of tags
 REGISTRY_PLACES = 16  # repositories of which it is remembered that they have a blob
 LAYER_BYTES = 64 << 30  # compressed, of one layer
 
-# /metrics
+# Observers
 WATCHERS = 32  # clients of GET /netkit/watch
 METRICS_CONNECTIONS = 16  # open at a time; the one that is idle for longest is closed for another
 METRICS_SECONDS = 8  # that a scrape waits for its collection; Prometheus gives up after 10

@@ -22,8 +22,8 @@ MOST_TESTS = 4
 def outcomes(reports: Iterable[Path]) -> dict[tuple[str, str], str]:
     """(file, name of the test) to "passed", "failed" or "skipped", by pytest's XML files.
 
-    A later report counts, where there are several of a test.  Files that were cut short are left
-    out.
+    The last one counts where there are several of a test: of its teardown, or of a second run.
+    Files that were cut short are left out.
     """
     found: dict[tuple[str, str], str] = {}
     for report in reports:
@@ -31,15 +31,12 @@ def outcomes(reports: Iterable[Path]) -> dict[tuple[str, str], str]:
             cases = list(xml.parse(report).iter("testcase"))
         except (OSError, xml.ParseError):
             continue
-        here: dict[tuple[str, str], str] = {}
-        for case in cases:  # one whose teardown failed is there twice
+        for case in cases:
             kinds = {child.tag for child in case}
             name = f"{case.get('classname', '')}::{case.get('name', '')}"
-            test = (file_of(case.get("classname", "")), name)
             result = "skipped" if "skipped" in kinds else "passed"
-            failed = bool(kinds & {"failure", "error"}) or here.get(test) == "failed"
-            here[test] = "failed" if failed else result
-        found |= here
+            bad = kinds & {"failure", "error"}
+            found[file_of(case.get("classname", "")), name] = "failed" if bad else result
     return found
 
 

@@ -11,25 +11,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests import again, parts
 from tests.fetching import CLONE, TIED, Fetch, fetches, kill
 from tests.parts import Part, Stage
+from tests.workplace import changes, workplace
 
 BIN = CLONE / ".venv/bin"
 PYTEST = (str(BIN / "python"), "-m", "pytest")
 POLL_SECONDS = 0.1
-SWEEP_SECONDS = 5  # for killed processes to leave their control groups
 CHUNK = 1 << 16
 TESTS_FAILED = 1  # pytest's exit status; others are for what is broken
 MOST_JOBS = 4  # unless more are asked for
@@ -201,43 +198,6 @@ class Runner:
 def _unreliable(names: Sequence[str]) -> str:
     listed = "".join(f"\n  {name}" for name in names)
     return f"\ntest: failed, and passed when run again alone, which is a fault to find:{listed}"
-
-
-def changes(checkout: Path) -> set[str]:
-    """List files of a checkout that are neither committed nor ignored; none outside git."""
-    if not shutil.which("git"):
-        return set()
-    done = subprocess.run(
-        ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=all"],
-        cwd=checkout, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return set(done.stdout.splitlines())
-
-
-def sweep(work: Path, groups: Path = Path("/sys/fs/cgroup")) -> None:
-    """Remove the control groups of stages that were killed: script/apart names them by folder."""
-    names = {f"nk-{folder.name}" for folder in work.iterdir()}
-    deadline = time.monotonic() + SWEEP_SECONDS
-    while time.monotonic() < deadline:
-        tops = [top for name in names for top in [*groups.glob(name), *groups.glob(f"*/{name}")]]
-        for top in tops:
-            for folder, _, _ in os.walk(top, topdown=False):
-                with suppress(OSError):  # its processes are ending
-                    os.rmdir(folder)
-        if not tops:
-            return
-        time.sleep(POLL_SECONDS)
-
-
-@contextmanager
-def workplace() -> Iterator[Path]:
-    work = Path(tempfile.mkdtemp(prefix="netkit-test-"))
-    try:
-        (work / "results").mkdir()
-        yield work
-    finally:
-        sweep(work)
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _refusal(*reasons: str) -> list[str]:

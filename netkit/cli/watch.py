@@ -1,4 +1,4 @@
-"""net watch: networks and endpoints now, then what changes of them, whoever changes it."""
+"""net watch: all networks and endpoints, then each change of them by any engine or command."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ import msgspec
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
+    """Of this host's server of one database."""
+
     address: str
     servers: tuple[str, ...]  # addresses, our own first
     tls: bool = False  # it is written into the database, once and for all

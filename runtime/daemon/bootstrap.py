@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netkit.driver import OverlayPorts
@@ -15,7 +14,6 @@ from netkit.frontends.cni.service import CniService
 from netkit.kernel.iptables import br_netfilter
 from netkit.network.controller import Controller
 from netkit.store import Database
-from runtime.daemon import registry_keys
 from runtime.daemon.bootstrap_builds import build_build_service
 from runtime.daemon.bootstrap_cni import build_cni_service
 from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
@@ -23,11 +21,11 @@ from runtime.daemon.bootstrap_docker import DockerServices, build_docker_service
 from runtime.daemon.bootstrap_metrics import Sources, build_sources
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
 from runtime.daemon.bootstrap_registry import build_registry_service
-from runtime.daemon.bootstrap_watch import build_watch_service
 from runtime.daemon.bootstrap_weave import build_weave_service
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.discovery import load_drivers
 from runtime.daemon.engine_id import identity
+from runtime.daemon.facts import configured, of_host, programs
 from runtime.daemon.firewall_backend import layouts
 from runtime.deferred import deferred
 from runtime.events import EventBus
@@ -102,7 +100,7 @@ def bootstrap(
     above = build_container_services(
         config, paths, database, below, shim, events=events, loop=loop, workers=workers
     )
-    facts = {**_facts(shim, above.init), **_configured(config, below)}
+    facts = {**of_host(shim, above.init), **configured(config, below)}
     backend = facts["FirewallBackend"]
     registries = build_registry_service(config, database, above.images, events)
     builds, sweep_builds = build_build_service(paths, database, above, registries)
@@ -117,11 +115,11 @@ def bootstrap(
         builds=builds,
         events=events,
         volumes=above.volumes,
-        system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
+        system=_system(config, paths, database, below, above, facts, programs(shim, above.init)),
         networks=networks,
         firewall=_firewall(database, events, below, above, backend, overlay.senders),
         trace=_trace(below, above, backend, weave),
-        watch=build_watch_service(below),
+        watch=WatchService(below.networks, below.peers, below.links, below.repaired),
         cluster=below.cluster, ovn=below.ovn, weave=weave,
         cni=cni,
     )  # fmt: skip
@@ -267,38 +265,3 @@ def _trace(
 
 def _everyone(below: NetworkServices, above: ContainerServices) -> Everyone:
     return Everyone(above.store, below.networks, above.namespace)
-
-
-def _programs(shim: Shim, init: str) -> dict[str, str]:
-    return {"runtime": shim.runtime, "conmon": shim.conmon, "init": init}
-
-
-def _facts(shim: Shim, init: str) -> dict[str, Any]:
-    name = Path(shim.runtime).name
-    have, v1 = shim.cgroups.controllers, shim.cgroups.version == 1
-    return {
-        "MemoryLimit": "memory" in have,
-        "SwapLimit": shim.cgroups.swap,
-        "CpuCfsPeriod": "cpu" in have,
-        "CpuCfsQuota": "cpu" in have,
-        "CPUShares": "cpu" in have,
-        "CPUSet": "cpuset" in have,
-        "PidsLimit": "pids" in have,
-        "OomKillDisable": "memory" in have and v1,
-        "InitBinary": Path(init).name,
-        "CgroupVersion": str(shim.cgroups.version),
-        "Runtimes": {name: {"path": shim.runtime}} if name else {},
-        "DefaultRuntime": name,
-    }
-
-
-def _configured(config: DaemonConfig, below: NetworkServices) -> dict[str, Any]:
-    """Return what `info` says of the configuration, and of what came of it on this host."""
-    refused = [f"network {n} cannot be used: {why}" for n, why in below.networks.refused().items()]
-    warnings = (below.firewall.warning, *config.warnings, *refused)
-    return {
-        "FirewallBackend": below.firewall.info(below.host),
-        "RegistryConfig": registry_keys.shown(config.registry_mirrors, config.insecure_registries),
-        "LoggingDriver": config.log_driver,
-        "Warnings": [f"WARNING: {text}" for text in warnings if text],
-    }

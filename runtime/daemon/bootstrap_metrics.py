@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import netkit
 from netkit.errors import InvalidSpec
-from netkit.kernel.netlink.counters import counted_links
-from netkit.model import HOST
 from runtime import limits
 from runtime.api.server.listen_address import TlsOptions
 from runtime.api.server.listeners import Listener, open_all
@@ -75,8 +73,7 @@ def build_sources(
     from runtime.metrics.networks import NetworkFigures
     from runtime.metrics.overlay import overlay
 
-    own = partial(counted_links, HOST, f"netkit:{below.engine_id}:")
-    networks = NetworkFigures(below.networks, own)
+    networks = NetworkFigures(below.networks, below.links)
     firewall = below.firewall
     facts = {
         "version": netkit.__version__,
@@ -85,9 +82,6 @@ def build_sources(
         "runtime": os.path.basename(runtime),
         "firewall": firewall.backend or "none",
     }
-    guards = {
-        "firewall": below.guard, "openvswitch": below.ovs_guard, "links": below.link_guard,
-    }  # fmt: skip
     return {
         "build": partial(engine.build, facts),
         "containers": partial(engine.containers, above.states),
@@ -99,6 +93,6 @@ def build_sources(
         "changes": partial(
             changes.changes, below.worker.statistics.counts, lambda: below.worker.waiting
         ),
-        "drift": partial(changes.drift, guards),
+        "drift": partial(changes.drift, below.guards),
         "overlay": partial(overlay, partial(weave.status, OVERLAY_SECONDS)),
     }

@@ -15,6 +15,7 @@ from netkit.ipam.dhcp_leases import DhcpLeases
 from netkit.kernel import port_holders
 from netkit.kernel.firewall.watch import RuleWatch
 from netkit.kernel.host import Host
+from netkit.kernel.netlink.counters import CountedLink, counted_links
 from netkit.kernel.netlink.observe import ipv4_of, marked_links, port_mtus
 from netkit.kernel.netlink.watch import LinkWatch
 from netkit.kernel.ovs.ovsdb import Ovsdb
@@ -63,18 +64,16 @@ class NetworkServices:
 
     def watch(self) -> None:
         """Begin to watch for changes by other tools; call it after everything was restored."""
-        if self.firewall.backend is not None:
-            self.guard.start()
-        self.ovs_guard.start()
-        self.link_guard.start()
+        for name, guard in self.guards.items():
+            if name != "firewall" or self.firewall.backend is not None:
+                guard.start()
         self.cluster.start()
         self.ovn.start()
 
     def close(self) -> None:
         # What uses the worker and the host is closed before them.
-        self.guard.close()
-        self.ovs_guard.close()
-        self.link_guard.close()
+        for guard in self.guards.values():
+            guard.close()
         self.cluster.close()
         self.ovn.close()
         self.dns_publisher.close()
@@ -82,6 +81,21 @@ class NetworkServices:
         self.worker.close()
         self.host.close()
         self.ovs.close()
+
+    @property
+    def guards(self) -> dict[str, ResyncLoop]:
+        """By what each looks after."""
+        return {
+            "firewall": self.guard, "openvswitch": self.ovs_guard, "links": self.link_guard,
+        }  # fmt: skip
+
+    def repaired(self) -> dict[str, int]:
+        """How often drift was repaired since the start, by what is looked after."""
+        return {name: sum(g.drift.counts().repaired.values()) for name, g in self.guards.items()}
+
+    def links(self) -> list[CountedLink]:
+        """All of this engine, with what they have counted.  KernelError."""
+        return counted_links(HOST, f"netkit:{self.engine_id}:")
 
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         """See ports.Networks."""

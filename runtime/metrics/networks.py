@@ -9,12 +9,11 @@ from typing import Protocol
 
 from netkit.kernel.netlink.counters import CountedLink, Counters
 from netkit.network.address_use import SubnetUse
-from netkit.spec import EndpointRecord, NetworkRecord
+from netkit.spec import OWN, EndpointRecord, NetworkRecord
 from runtime import limits
 from runtime.metrics.figures import Figures, by, many
 from runtime.metrics.labels import label
 
-OWN = "netkit"  # the engine of containers that netkitd itself runs
 MISSING = ""  # the driver of a network whose row cannot be read
 
 # Of the series, in the direction of a container: what it received is what the host transmitted.
@@ -94,7 +93,7 @@ class NetworkFigures:
         pairs: dict[str, Counters] = {}  # by the beginning of the endpoint's id
         devices: dict[tuple[str, str, str], Counters] = {}
         for link in self._links():
-            network, _, endpoint = link.owner.split(":", 2)[-1].partition(":")
+            network, endpoint = link.of
             if endpoint in endpoints:
                 pairs[endpoint] = link.counters
             elif not endpoint and network in names:

@@ -115,8 +115,8 @@ class WatchService:
 
     def _counters(self, endpoints: Iterable[EndpointRecord]) -> dict[str, Counters]:
         ids = {r.id[:12]: r.id for r in endpoints}
-        marked = ((link.owner.split(":", 2)[-1].partition(":")[2], link) for link in self._links())
-        return {ids[short]: link.counters for short, link in marked if short in ids}
+        marked = ((link.of[1], link.counters) for link in self._links())
+        return {ids[short]: counters for short, counters in marked if short in ids}
 
     def close(self) -> None:
         if self._pool is not None:

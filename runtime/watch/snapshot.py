@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netkit.kernel.netlink.counters import Counters
-from netkit.spec import EndpointRecord, NetworkRecord
+from netkit.spec import OWN, EndpointRecord, NetworkRecord
 
-OWN = "netkit"  # the engine of containers that netkitd itself runs
 Object = dict[str, Any]
 
 

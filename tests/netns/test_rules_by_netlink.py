@@ -259,7 +259,7 @@ def test_rules_are_written_without_the_tool_only_where_it_takes_them_for_its_own
 
 
 def test_that_is_found_out_without_deleting_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever deletes one waits for an RCU grace period, and so does who loads the next one."""
+    """A deletion waits for an RCU grace period, and so does the next load of an extension."""
     given: list[str] = []
     run = tools.run
 

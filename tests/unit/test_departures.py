@@ -18,7 +18,7 @@ from tests.unit.runtime.api.api_server import ApiServer
 
 # Whatever answers or reads for as long as its client is there does so by one of these.
 LASTING = {
-    "open_stream", "send", "run_session", "uploading", "pulled", "following",
+    "open_stream", "send", "send_objects", "run_session", "uploading", "pulled", "following",
     "_cancelled_with_client",
 }  # fmt: skip
 BLOCK = b"x" * 65536

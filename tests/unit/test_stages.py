@@ -14,7 +14,7 @@ from subprocess import PIPE
 
 import pytest
 
-from tests import oracle, parts, stages
+from tests import oracle, parts, stages, workplace
 from tests.fetching import Fetch
 from tests.parts import Part, Stage
 from tests.stages import Runner
@@ -120,14 +120,14 @@ sys.exit(stages.main(["a"]))
 
 
 def test_what_is_left_in_the_checkout_is_seen(tmp_path: Path) -> None:
-    assert stages.changes(tmp_path) == set()  # no checkout
+    assert workplace.changes(tmp_path) == set()  # no checkout
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / ".gitignore").write_text("kept/\n")
-    before = stages.changes(tmp_path)
+    before = workplace.changes(tmp_path)
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
     (tmp_path / ":memory:").touch()
-    assert stages.changes(tmp_path) - before == {"?? :memory:"}
+    assert workplace.changes(tmp_path) - before == {"?? :memory:"}
 
 
 def test_control_groups_of_a_stage_that_was_killed_are_removed(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_control_groups_of_a_stage_that_was_killed_are_removed(tmp_path: Path) -
     (groups / "pids/nk-netkit-test-x-labs/netkit/id").mkdir(parents=True)
     foreign = groups / "pids/nk-netkit-test-y-labs/netkit"
     foreign.mkdir(parents=True)
-    stages.sweep(work, groups)
+    workplace.sweep(work, groups)
     there = {path for path in groups.rglob("*")}
     assert there == {foreign, *list(foreign.parents)[:2]}
 

@@ -4,8 +4,9 @@ Versions of iptables differ in how they write a rule, and an older one may be un
 a newer one wrote.  So rules are written without the tool only where it takes them for its own:
 each form that `expressions` knows is written by both, listed by the tool, and found by it.
 
-To find a rule (-C) it compares as to delete one (-D).  It is not deleted: the next one to load an
-extension, and the end of whoever deleted one, wait for an RCU grace period each, 10 to 20 ms.
+To find a rule (-C) it compares as to delete one (-D).  It is not deleted: the end of the process
+that deleted one waits for an RCU grace period, and so does the next load of an extension, 10 to
+20 ms each.
 """
 
 from __future__ import annotations

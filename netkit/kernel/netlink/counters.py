@@ -38,6 +38,12 @@ class CountedLink(NamedTuple):
     kind: str  # veth, bridge, vxlan, tun ...; "": the kernel does not say
     counters: Counters
 
+    @property
+    def of(self) -> tuple[str, str]:
+        """Beginnings of the ids of its network and its endpoint; "" for one of a network alone."""
+        network, _, endpoint = self.owner.split(":", 2)[-1].partition(":")
+        return network, endpoint
+
 
 def counted_links(ns: str, prefix: str, tally: Tally | None = None) -> list[CountedLink]:
     """The links of a namespace whose owner mark begins with `prefix`.  KernelError."""

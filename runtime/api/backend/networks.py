@@ -103,7 +103,7 @@ class Trace(Protocol):
 
 
 class Watch(Protocol):
-    """What changes of networks and endpoints, whoever changes it."""
+    """Changes of networks and endpoints, by any engine, command or repair."""
 
     def watch(self, interval: float, *, counted: bool) -> AsyncIterator[dict[str, Any]]:
         """Lines in the format of runtime.watch.snapshot: "state" first, then "change" for each

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -198,15 +197,8 @@ async def events(call: ApiRequest) -> web.StreamResponse:
             f"({call.text('until')})"
         )
     filters = call.filters(EVENT_FILTERS)
-    stream = await responses.start_stream(call.engine.events.subscribe(since, until, filters))
-    async with aclosing(stream):
-        response = await responses.open_stream(call.request, responses.JSON)
-        async for event in stream:
-            text = await responses.large_line(call.request, event)
-            await responses.write(call.request, response, text)
-            del text
-        await response.write_eof()
-    return response
+    source = call.engine.events.subscribe(since, until, filters)
+    return await responses.send_objects(call.request, source)
 
 
 ROUTES = [

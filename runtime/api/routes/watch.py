@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 from aiohttp import web
 
 from netkit.errors import InvalidSpec
@@ -17,15 +15,7 @@ INTERVAL = 1.0  # seconds, unless another is given
 async def watch(call: ApiRequest) -> web.StreamResponse:
     interval = _seconds(call.text("interval"))
     source = call.engine.watch.watch(interval, counted=call.flag("traffic"))
-    stream = await responses.start_stream(source)
-    async with aclosing(stream):
-        response = await responses.open_stream(call.request, responses.JSON)
-        async for found in stream:
-            text = await responses.large_line(call.request, found)
-            await responses.write(call.request, response, text)
-            del text
-        await response.write_eof()
-    return response
+    return await responses.send_objects(call.request, source)
 
 
 def _seconds(text: str) -> float:

@@ -209,6 +209,19 @@ async def start_stream(source: AsyncIterator[T]) -> StartedStream[T]:
     return started
 
 
+async def send_objects(request: web.Request, source: AsyncIterator[object]) -> web.StreamResponse:
+    """Send an object a line, each as it comes.  An error before the first one sets the status."""
+    stream = await start_stream(source)
+    async with aclosing(stream):
+        response = await open_stream(request, JSON)
+        async for found in stream:
+            text = await large_line(request, found)
+            await write(request, response, text)
+            del text
+        await response.write_eof()
+    return response
+
+
 async def send(
     request: web.Request,
     source: AsyncGenerator[bytes, None],

@@ -179,6 +179,34 @@ def test_a_list_of_networks_reads_endpoints_only_for_its_filter(
     assert reads == ["all"]
 
 
+def test_a_stream_of_changes_begins_with_all_networks(api: ApiServer) -> None:
+    sock = api.connect()
+    try:
+        sock.sendall(b"GET /v1.51/netkit/watch?interval=60 HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = sock.makefile("rb")
+        assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+        while b"Networks" not in (line := answer.readline()):
+            assert line, "the stream ended"
+        found = json.loads(line)
+        names = {n["Name"] for n in api.json("GET", "/networks")}
+        assert (found["Type"], {n["Name"] for n in found["Networks"].values()}) == ("state", names)
+    finally:
+        sock.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("interval=0.1", "must be from 0.2 to 60 s"), ("interval=soon", "a number of seconds"),
+     ("interval=nan", "must be from 0.2 to 60 s")],
+)  # fmt: skip
+def test_a_stream_of_changes_that_cannot_begin_is_an_error(
+    api: ApiServer, query: str, words: str
+) -> None:
+    status, text = api.error("GET", f"/netkit/watch?{query}")
+    assert status == 400
+    assert words in text
+
+
 def test_statuses_of_the_engine_s_errors(api: ApiServer, monkeypatch: Any) -> None:
     assert api.error("POST", "/containers/create", {"Image": "no"}) == (
         404, "No such image: no:latest",
