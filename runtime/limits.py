@@ -102,6 +102,7 @@ LAYER_BYTES = 64 << 30  # compressed, of one layer
 
 # Observers
 WATCHERS = 32  # clients of GET /netkit/watch
+WATCH_SECONDS = 30  # that such a client waits for a snapshot
 METRICS_CONNECTIONS = 16  # open at a time; the one that is idle for longest is closed for another
 METRICS_SECONDS = 8  # that a scrape waits for its collection; Prometheus gives up after 10
 METRICS_ENDPOINTS = 1000  # with series of their own, eight each

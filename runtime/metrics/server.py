@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from aiohttp import hdrs, web
 
 from netkit.errors import NetkitError, NotFound
+from runtime import limits
 from runtime.api.server.backlog import REPLIES, Replies
 from runtime.api.server.browsers import refuse_browsers
 from runtime.api.server.upgrade_guard import UpgradeGuard
 from runtime.metrics.collection import Collection
 from runtime.metrics.exposition import Rendered
 from runtime.metrics.negotiation import chosen, takes_gzip
-from runtime.metrics.scrapes import Scrapes
+from runtime.shared_reads import SharedReads
 
 PATH = "/metrics"
 
@@ -26,22 +27,25 @@ class NotAllowed(NetkitError):
 
 
 def make_app(collection: Collection) -> web.Application:
-    handler = _Handler(Scrapes(collection))
+    handler = _Handler(SharedReads(
+        collection, what="metrics", thread="netkit-metrics",
+        seconds=lambda: limits.METRICS_SECONDS,
+    ))  # fmt: skip
     app = web.Application(client_max_size=1)
     app[REPLIES] = Replies()
     app.router.add_route("*", "/{path:.*}", handler.dispatch)
 
     async def threads(_: web.Application) -> AsyncIterator[None]:
         yield
-        handler.scrapes.close()
+        handler.reads.close()
 
     app.cleanup_ctx.append(threads)
     return app
 
 
 class _Handler:
-    def __init__(self, scrapes: Scrapes[Rendered]) -> None:
-        self.scrapes = scrapes
+    def __init__(self, reads: SharedReads[Rendered]) -> None:
+        self.reads = reads
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         front = request.transport.get_protocol() if request.transport is not None else None
@@ -77,10 +81,10 @@ class _Handler:
         if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
             raise NotAllowed(f"method {request.method} is not allowed")
         await request.app[REPLIES].room()
-        page = await self.scrapes.collected()
+        page = await self.reads.last()
         format = chosen(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         compressed = takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
-        body = await self.scrapes.rendered(lambda: page.body(format, compressed=compressed))
+        body = await self.reads.work(lambda: page.body(format, compressed=compressed))
         headers = {hdrs.CONTENT_TYPE: format.value, hdrs.VARY: "Accept, Accept-Encoding"}
         if compressed:
             headers[hdrs.CONTENT_ENCODING] = "gzip"

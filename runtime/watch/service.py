@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from netkit.errors import Busy, InvalidSpec, NetkitError
 from netkit.kernel.netlink.counters import CountedLink, Counters
 from netkit.spec import EndpointRecord, NetworkRecord
 from runtime import limits
+from runtime.shared_reads import SharedReads
 from runtime.watch.snapshot import Snapshot, changes, endpoint, network, traffic
 
 SHORTEST, LONGEST = 0.2, 60.0  # seconds between comparisons
-SHARE = 4  # of one processor, snapshots take at most a quarter
 
 
 class Networks(Protocol):
@@ -45,10 +45,14 @@ class WatchService:
     ) -> None:
         self._networks, self._peers = networks, peers
         self._links, self._repaired = links, repaired
-        self._pool: ThreadPoolExecutor | None = None
-        self._running: dict[bool, asyncio.Future[Snapshot]] = {}
         self._watching = 0
-        self._pause = 0.0  # seconds that the last snapshot requires until the next one
+        self._reads = {
+            counted: SharedReads(
+                partial(self._read, counted), what="networks", thread="netkit-watch",
+                seconds=lambda: limits.WATCH_SECONDS,
+            )
+            for counted in (False, True)
+        }  # fmt: skip
 
     async def watch(self, interval: float, *, counted: bool) -> AsyncIterator[dict[str, Any]]:
         """A line with all, then one for each interval in which something changed.
@@ -65,14 +69,17 @@ class WatchService:
             raise Busy(f"{limits.WATCHERS} clients watch already: end one, or try again later")
         self._watching += 1
         try:
-            before = await self._snapshot(counted)
+            reads = self._reads[counted]
+            before = await reads.last()
             yield _line("state", before.complete())
             while True:
-                await asyncio.sleep(max(interval, self._pause))
+                await asyncio.sleep(interval)
                 try:
-                    after = await self._snapshot(counted)
+                    after = await reads.last()
                 except NetkitError as error:
                     yield _line("problem", {"Message": str(error)})
+                    continue
+                if after is before:  # it took so long that it is not repeated yet
                     continue
                 if found := changes(before, after):
                     yield _line("change", found)
@@ -82,36 +89,16 @@ class WatchService:
         finally:
             self._watching -= 1
 
-    async def _snapshot(self, counted: bool) -> Snapshot:
-        """Of all who ask while one is read, each gets that one."""
-        if (running := self._running.get(counted)) is None:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, "netkit-watch")
-            loop = asyncio.get_running_loop()
-            running = loop.run_in_executor(self._pool, self._read, counted)
-            self._running[counted] = running
-            running.add_done_callback(lambda done: self._done(counted, done))
-        return await asyncio.shield(running)
-
-    def _done(self, counted: bool, done: asyncio.Future[Snapshot]) -> None:
-        del self._running[counted]
-        if not done.cancelled():
-            done.exception()  # those who wait get it; there may be none
-
     def _read(self, counted: bool) -> Snapshot:
-        begin = time.monotonic()
         records = self._networks.all()
         endpoints = self._networks.endpoints()
-        counters = self._counters(endpoints) if counted else {}
-        found = Snapshot(
+        return Snapshot(
             networks={r.id: network(r, self._peers(r)) for r in records},
             endpoints={r.id: endpoint(r) for r in endpoints},
             repaired=dict(self._repaired()),
-            traffic=counters,
+            traffic=self._counters(endpoints) if counted else {},
             at=time.monotonic(),
         )
-        self._pause = (SHARE - 1) * (time.monotonic() - begin)
-        return found
 
     def _counters(self, endpoints: Iterable[EndpointRecord]) -> dict[str, Counters]:
         ids = {r.id[:12]: r.id for r in endpoints}
@@ -119,8 +106,8 @@ class WatchService:
         return {ids[short]: counters for short, counters in marked if short in ids}
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for reads in self._reads.values():
+            reads.close()
 
 
 def _line(type: str, content: Mapping[str, Any]) -> dict[str, Any]:

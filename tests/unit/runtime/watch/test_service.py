@@ -13,7 +13,7 @@ import pytest
 from netkit.errors import Busy, InvalidSpec, KernelError
 from netkit.kernel.netlink.counters import CountedLink, Counters
 from netkit.spec import EndpointRecord, NetworkRecord
-from runtime import limits
+from runtime import limits, shared_reads
 from runtime.watch import service
 from runtime.watch.service import WatchService
 from tests.unit.runtime.watch.test_snapshot import ENDPOINT, NET, NETWORK, WEB
@@ -60,7 +60,7 @@ def run(use: Callable[[Rows, WatchService], Awaitable[None]]) -> None:
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "SHORTEST", 0.001)
-    monkeypatch.setattr(service, "SHARE", 1)
+    monkeypatch.setattr(shared_reads, "SHARE", 1)
 
 
 async def content(lines: AsyncIterator[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
@@ -124,6 +124,21 @@ def test_all_who_ask_at_a_time_share_a_snapshot() -> None:
         assert rows.reads == 1
         for stream in streams:
             await stream.aclose()
+
+    run(use)
+
+
+def test_a_snapshot_that_took_long_is_not_compared_with_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_reads, "SHARE", 10**9)
+
+    async def use(rows: Rows, watching: WatchService) -> None:
+        async with aclosing(watching.watch(0.001, counted=True)) as lines:
+            assert (await content(lines))[0] == "state"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(lines), 0.05)
+        assert rows.reads == 1
 
     run(use)
 

@@ -1,4 +1,4 @@
-"""Collections are few, however many scrape."""
+"""Reads are few, however many ask for them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime import limits
-from runtime.metrics.scrapes import Scrapes, TooSlow
+from runtime.shared_reads import SharedReads, TooSlow
 
 
 class Collector:
@@ -30,14 +29,20 @@ class Collector:
         return self.count
 
 
-def run(work: Callable[[Scrapes[int]], Coroutine[Any, Any, None]], collector: Collector) -> None:
+def run(
+    work: Callable[[SharedReads[int]], Coroutine[Any, Any, None]],
+    collector: Collector,
+    seconds: float = 20,
+) -> None:
     async def all() -> None:
-        scrapes = Scrapes(collector)
+        reads = SharedReads(
+            collector, what="figures", thread="netkit-figures", seconds=lambda: seconds
+        )
         try:
-            await work(scrapes)
+            await work(reads)
         finally:
             collector.gate.set()
-            scrapes.close()
+            reads.close()
 
     asyncio.run(all())
 
@@ -45,22 +50,22 @@ def run(work: Callable[[Scrapes[int]], Coroutine[Any, Any, None]], collector: Co
 def test_those_that_come_together_get_one_collection() -> None:
     collector = Collector(open=False)
 
-    async def work(scrapes: Scrapes[int]) -> None:
-        many = [asyncio.create_task(scrapes.collected()) for _ in range(50)]
+    async def work(reads: SharedReads[int]) -> None:
+        many = [asyncio.create_task(reads.last()) for _ in range(50)]
         await asyncio.sleep(0)
         collector.gate.set()
         assert await asyncio.gather(*many) == [1] * 50
 
     run(work, collector)
     assert collector.count == 1
-    assert collector.threads == {"netkit-metrics_0"}  # not the event loop's
+    assert collector.threads == {"netkit-figures_0"}  # not the event loop's
 
 
 def test_one_that_gives_up_takes_nothing_from_the_others() -> None:
     collector = Collector(open=False)
 
-    async def work(scrapes: Scrapes[int]) -> None:
-        one, other = (asyncio.create_task(scrapes.collected()) for _ in range(2))
+    async def work(reads: SharedReads[int]) -> None:
+        one, other = (asyncio.create_task(reads.last()) for _ in range(2))
         await asyncio.sleep(0)
         one.cancel()
         await asyncio.sleep(0)
@@ -73,26 +78,27 @@ def test_one_that_gives_up_takes_nothing_from_the_others() -> None:
 def test_what_took_long_is_served_again_for_a_while() -> None:
     collector = Collector()
 
-    async def work(scrapes: Scrapes[int]) -> None:
-        assert await scrapes.collected() == 1
-        scrapes._until = asyncio.get_running_loop().time() + 60
-        assert await scrapes.collected() == 1
-        scrapes._until = 0
-        assert await scrapes.collected() == 2
+    async def work(reads: SharedReads[int]) -> None:
+        assert await reads.last() == 1
+        reads._until = asyncio.get_running_loop().time() + 60
+        assert await reads.last() == 1
+        reads._until = 0
+        assert await reads.last() == 2
 
     run(work, collector)
 
 
-def test_a_collection_that_hangs_is_waited_for_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "METRICS_SECONDS", 0.01)
+def test_a_collection_that_hangs_is_waited_for_in_bounds() -> None:
     collector = Collector(open=False)
 
-    async def work(scrapes: Scrapes[int]) -> None:
+    async def work(reads: SharedReads[int]) -> None:
         for _ in range(3):
-            with pytest.raises(TooSlow, match="try again later"):
-                await scrapes.collected()
+            with pytest.raises(
+                TooSlow, match=r"figures are not read within 0\.01 s"
+            ):
+                await reads.last()
 
-    run(work, collector)
+    run(work, collector, 0.01)
     assert collector.count == 1
 
 
@@ -105,9 +111,9 @@ def test_an_error_reaches_the_scrape_and_the_next_one_collects_anew() -> None:
 
     collector = Failing()
 
-    async def work(scrapes: Scrapes[int]) -> None:
+    async def work(reads: SharedReads[int]) -> None:
         with pytest.raises(ZeroDivisionError):
-            await scrapes.collected()
-        assert await scrapes.collected() == 2
+            await reads.last()
+        assert await reads.last() == 2
 
     run(work, collector)
