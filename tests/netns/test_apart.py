@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import stages
+from tests import workplace
 
 APART = Path(__file__).parents[2] / "script/apart"
 
@@ -141,7 +141,7 @@ def test_what_is_killed_takes_all_with_it(folder: Path) -> None:
         time.sleep(0.02)
     name = f"nk-{folder.name}"
     assert name in {Path(group).name for group in groups()}
-    stages.sweep(folder.parent)
+    workplace.sweep(folder.parent)
     assert name not in {Path(group).name for group in groups()}
     assert not (LABS / mark).exists()
     shutil.rmtree(folder)  # nothing is mounted in it
