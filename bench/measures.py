@@ -12,7 +12,9 @@ import docker
 
 from bench import floors, memory
 from bench.peers import IMAGE, Peer
+from tests.engine.wire import ip
 
+SEGMENT = "bench-lan0"
 SLEEP = ["sleep", "1000000"]
 Sample = Callable[[Peer, "Scale"], list[float]]
 
@@ -117,10 +119,30 @@ def switch_connect(peer: Peer, scale: Scale) -> list[float]:
     return _connect(peer, scale, "ovs") if peer.switched else []
 
 
-def _connect(peer: Peer, scale: Scale, driver: str) -> list[float]:
+def segment_connect(peer: Peer, scale: Scale) -> list[float]:
+    """As `network_connect`, on the host's own segment, of netkit; the address is not probed for."""
+    if peer.name != "netkit" or peer.engine is None:
+        return []
+    bridge = ("-n", peer.engine.wire.host, "link")
+    ip(*bridge, "add", SEGMENT, "up", "type", "bridge")
+    try:
+        pool = docker.types.IPAMPool(subnet="10.66.0.0/24", gateway="10.66.0.1")
+        ipam = docker.types.IPAMConfig(pool_configs=[pool])
+        return _connect(peer, scale, "lan", {"bridge": SEGMENT, "probe": "0"}, ipam)
+    finally:
+        ip(*bridge, "del", SEGMENT)
+
+
+def _connect(
+    peer: Peer,
+    scale: Scale,
+    driver: str,
+    options: dict[str, str] | None = None,
+    ipam: docker.types.IPAMConfig | None = None,
+) -> list[float]:
     out: list[float] = []
     with api(peer) as client:
-        client.create_network("bench-join", driver=driver)
+        client.create_network("bench-join", driver=driver, options=options, ipam=ipam)
         container = client.create_container(IMAGE, SLEEP)["Id"]
         try:
             client.start(container)
@@ -206,6 +228,7 @@ def measures(scale: Scale) -> list[Measure]:
         Measure("network create", "ms", network_create, "5 ms", most=5, floor=floors.bridge),
         Measure("network connect", "ms", network_connect, "5 ms", most=5, floor=floors.pair),
         Measure("network connect, ovs", "ms", switch_connect, "12 ms", most=12),
+        Measure("network connect, lan", "ms", segment_connect, "5 ms", most=5),
         Measure("exec true", "ms", exec_true),
         Measure(f"list {scale.listed} containers", "ms", listing, "100 ms", most=100),
         Measure(f"PSS beside {scale.crowd} running", "MiB", engine_memory, "100 MiB", most=100),

@@ -416,6 +416,42 @@ def test_a_breakdown_of_nft_itself_is_survived(lab: Lab) -> None:
     assert lab.run("nft", "list", "ruleset") == ""
 
 
+def test_elements_alone_take_no_program_and_read_as_if_nft_had_made_them(lab: Lab) -> None:
+    host = lab.host()
+    one = element("one", "02:42:0a:01:00:01", value=("tcp",), owner=f"{NET}:a")
+    alone = NftSet(
+        table="netkit", name="one", fields=("ether_addr",), data=("inet_proto",), owner=NET
+    )
+    mine = [
+        *published(1, 80, 81),
+        element("spans", "10.0.0.0/8", "0-255", "53"),
+        element("home", "172.18.0.0/16", "br-0123456789ab"),
+        element("links", "br*", "br-a.b", value=("drop",)),
+        element("links", "br0", "br0", value=("goto", "side")),
+        one,
+    ]
+
+    def listed() -> str:
+        return lab.run("nft", "-s", "list", "table", "ip", "netkit")
+
+    lab.make(host, *frame(), alone)
+    # Beside a rule, so that nft makes all of it.
+    lab.make(host, *mine, rule("counter"))
+    lab.drop(host, rule("counter"))
+    right = listed()
+    lab.drop(host, *mine, rule("counter"))
+
+    def unused(commands: str) -> Ran:
+        raise AssertionError(f"nft was run: {commands}")
+
+    host._tables._nft = Nft(lab.home, unused)
+    lab.make(host, *mine)
+    assert words(listed()) == words(right)
+    assert host.observe([one.key]) == {one.key: one}
+    lab.drop(host, *mine)
+    assert host.observe([r.key for r in mine]) == {}
+
+
 def test_a_program_that_aborts_is_reported(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

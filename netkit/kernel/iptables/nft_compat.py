@@ -155,7 +155,7 @@ def delete(netlink: Netlink, family: int, at: int, handles: Sequence[tuple[str, 
         )
         for table, chain, handle in handles
     ]
-    _transact(netlink, at, doomed).check(f"remove {len(doomed)} nf_tables rules")
+    transact(netlink, doomed, at).check(f"remove {len(doomed)} nf_tables rules")
 
 
 def add(netlink: Netlink, family: int, at: int, rules: Sequence[NewRule]) -> None:
@@ -164,7 +164,7 @@ def add(netlink: Netlink, family: int, at: int, rules: Sequence[NewRule]) -> Non
     KernelError if it is not (ERESTART), or where a chain or a rule does not exist (ENOENT).
     """
     head = HEADER.pack(FAMILIES[family], 0, 0)
-    _transact(netlink, at, [_new(head, r) for r in rules]).check(
+    transact(netlink, [_new(head, r) for r in rules], at).check(
         f"add {len(rules)} nf_tables rules"
     )
 
@@ -184,9 +184,11 @@ def _new(head: bytes, r: NewRule) -> Request:
     return Request(NEWRULE, body, CREATE | APPEND)
 
 
-def _transact(netlink: Netlink, at: int, requests: Sequence[Request]) -> Reply:
+def transact(netlink: Netlink, requests: Sequence[Request], at: int | None = None) -> Reply:
+    """Do all of `requests` or none, only if the generation still is `at` where that is given."""
     none = HEADER.pack(0, 0, SUBSYSTEM_NUMBER)
-    begin = Request(BATCH_BEGIN, none + attr(BATCH_GENID, at.to_bytes(4, "big")))
+    unchanged = attr(BATCH_GENID, at.to_bytes(4, "big")) if at is not None else b""
+    begin = Request(BATCH_BEGIN, none + unchanged)
     # The kernel reports the thread as the author.
     run.acts(threading.get_native_id())
     return netlink.transaction([begin, *requests, Request(BATCH_END, none)])

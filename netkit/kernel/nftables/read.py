@@ -129,7 +129,7 @@ def elements(
 
 
 def all_elements(netlink: Netlink, s: NftSet) -> list[NftElement]:
-    body = _in(s.table, LIST_TABLE) + string(LIST_SET, s.name)
+    body = of_set(s.table, s.name)
     return [e for m in netlink.dump(Request(GETSETELEM, body)) for e in _elements(s, m)]
 
 
@@ -153,9 +153,8 @@ def _comment(userdata: bytes) -> str:
 
 def keys(netlink: Netlink, table: str, name: str) -> list[bytes]:
     """Keys of the elements of a set, as the kernel has them; [] if there is no such set."""
-    body = _in(table, LIST_TABLE) + string(LIST_SET, name)
     out: list[bytes] = []
-    for message in netlink.dump(Request(GETSETELEM, body)):
+    for message in netlink.dump(Request(GETSETELEM, of_set(table, name))):
         for raw in _items(attributes(message, 4).get(LIST_ELEMENTS, b"")):
             key = attributes(raw).get(ELEM_KEY)
             out += [attributes(key)[DATA_VALUE]] if key else []
@@ -165,7 +164,12 @@ def keys(netlink: Netlink, table: str, name: str) -> list[bytes]:
 def element_list(table: str, name: str, keys: Sequence[bytes]) -> bytes:
     """The body of a request about the elements of a set with these keys."""
     each = [nest(LIST_ELEM, nest(ELEM_KEY, attr(DATA_VALUE, key))) for key in keys]
-    return _in(table, LIST_TABLE) + string(LIST_SET, name) + nest(LIST_ELEMENTS, *each)
+    return of_set(table, name) + nest(LIST_ELEMENTS, *each)
+
+
+def of_set(table: str, name: str) -> bytes:
+    """The beginning of a request about elements of a set."""
+    return _in(table, LIST_TABLE) + string(LIST_SET, name)
 
 
 def _ask(s: NftSet, at: tuple[str, ...]) -> Request | None:
@@ -178,7 +182,7 @@ def _ask(s: NftSet, at: tuple[str, ...]) -> Request | None:
     if s.ranges:
         key += nest(ELEM_KEY_END, attr(DATA_VALUE, span.high))
     asked = nest(LIST_ELEMENTS, nest(LIST_ELEM, key))
-    return Request(GETSETELEM, _in(s.table, LIST_TABLE) + string(LIST_SET, s.name) + asked)
+    return Request(GETSETELEM, of_set(s.table, s.name) + asked)
 
 
 def _elements(s: NftSet, message: bytes) -> Iterator[NftElement]:

@@ -97,11 +97,12 @@ def _elements(
         assert isinstance(r, NftElement)
         if op.before is not None and op.after is not None:
             raise KernelError(f"{op}: an element cannot be changed in place")
-        yield _element(s, r) + "," if verb == "create" else f"{_fields(s.fields, r.key_fields)},"
+        yield f"{element_text(s, r) if verb == 'create' else _fields(s.fields, r.key_fields)},"
     yield "}"
 
 
-def _element(s: NftSet, r: NftElement) -> str:
+def element_text(s: NftSet, r: NftElement) -> str:
+    """As nft's syntax has it.  KernelError for what that cannot express."""
     value = ""
     if s.data == ("verdict",):
         word, *target = r.value
@@ -207,7 +208,8 @@ def _is(e: Entry, r: NftRule) -> bool:
     return r.digest == f"{BY_HANDLE}{e.handle}" or (e.digest == r.digest and e.owner == r.owner)
 
 
-def _comment(r: Resource) -> str:
+def comment_of(r: Resource) -> str:
+    """Its mark, by which it is known again: KernelError if it has no owner, or is too long."""
     words = [r.owner or ""]
     if isinstance(r, NftRule):
         words += [r.digest, *([str(r.rank)] if r.rank else [])]
@@ -216,7 +218,11 @@ def _comment(r: Resource) -> str:
     comment = " ".join(words)
     if len(comment.encode()) > LONGEST_COMMENT:
         raise KernelError(f"{r}: the comment is over {LONGEST_COMMENT} bytes")
-    return _quoted(comment)
+    return comment
+
+
+def _comment(r: Resource) -> str:
+    return _quoted(comment_of(r))
 
 
 def _quoted(text: str) -> str:

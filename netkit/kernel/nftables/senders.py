@@ -33,22 +33,16 @@ from typing import Literal
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.iptables import nft_compat
-from netkit.kernel.iptables.nft_compat import (
-    BATCH_BEGIN,
-    BATCH_END,
-    NETLINK_NETFILTER,
-    SUBSYSTEM,
-    SUBSYSTEM_NUMBER,
-)
+from netkit.kernel.iptables.nft_compat import NETLINK_NETFILTER
 from netkit.kernel.netlink.codec import CREATE, Netlink, Request
 from netkit.kernel.nftables import read
+from netkit.kernel.nftables.elements import DELSETELEM, NEWSETELEM
 from netkit.kernel.nftables.run import Nft
 from netkit.model.nftables import Hook
 
 TABLE = "netkit-weave"
 SENDERS, ADDRESSES = "senders", "addresses"
 HOOK = Hook(kind="filter", point="input", priority=-300)  # before other tools' rules, and conntrack
-NEWSETELEM, DELSETELEM = SUBSYSTEM | 12, SUBSYSTEM | 14
 AT_ONCE = 1000  # elements a message: a list of attributes has 64 KiB at most
 WITHOUT_ADDRESS = 16  # bytes of a key of @senders
 SIZE = 1 << 20  # elements a set may have
@@ -146,10 +140,9 @@ class SenderCheck:
         """Add and remove elements: all or nothing.  KernelError, also if one is not there."""
         if not add and not drop:
             return
-        none = nft_compat.HEADER.pack(0, 0, SUBSYSTEM_NUMBER)
         requests = [*_elements(NEWSETELEM, CREATE, add), *_elements(DELSETELEM, 0, drop)]
-        batch = [Request(BATCH_BEGIN, none), *requests, Request(BATCH_END, none)]
-        netlink.transaction(batch).check("change which senders are let in from peers")
+        done = nft_compat.transact(netlink, requests)
+        done.check("change which senders are let in from peers")
 
 
 State = Literal["intact", "changed", "absent"]

@@ -14,6 +14,7 @@ from netkit.kernel.iptables import nft_compat
 from netkit.kernel.iptables.chains import Entry, from_netlink, misplaced
 from netkit.kernel.netlink.codec import Netlink
 from netkit.kernel.nftables import read
+from netkit.kernel.nftables.elements import element_requests
 from netkit.kernel.nftables.run import Nft
 from netkit.kernel.nftables.script import Place, write
 from netkit.kernel.session import Session
@@ -129,6 +130,8 @@ class Tables:
         """
         netlink = session.nftables()
         with self._lock:
+            if self._by_netlink(netlink, ops):
+                return
             self._learn(netlink, ops)
             commands = self._commands(netlink, ops)
             try:
@@ -141,18 +144,26 @@ class Tables:
                     raise
                 self._run(again)
 
+    def _by_netlink(self, netlink: Netlink, ops: Sequence[Op]) -> bool:
+        """Whether it is done.  If not, nothing is, and nft is to do it or to say why not."""
+        requests = element_requests(ops, self._sets(netlink, ops))
+        return requests is not None and nft_compat.transact(netlink, requests).errno == 0
+
     def _run(self, commands: str) -> None:
         if commands:
             self._nft.apply(commands)
 
     def _commands(self, netlink: Netlink, ops: Sequence[Op]) -> str:
-        subjects = [op.subject for op in ops]
-        sets = {("nft-set", r.table, r.set) for r in subjects if isinstance(r, NftElement)}
-        chains = {(r.table, r.chain) for r in subjects if isinstance(r, NftRule)}
-        found = read.frame(netlink, sorted(sets))
-        known = {(s.table, s.name): s for s in found if isinstance(s, NftSet)}
+        chains = {(r.table, r.chain) for op in ops if isinstance(r := op.subject, NftRule)}
         there = {place: _entries(netlink, place) for place in sorted(chains)}
-        return write(ops, known, there, self._text)
+        return write(ops, self._sets(netlink, ops), there, self._text)
+
+    def _sets(self, netlink: Netlink, ops: Sequence[Op]) -> dict[Place, NftSet]:
+        """Those that exist of what `ops` put elements into."""
+        subjects = [op.subject for op in ops]
+        keys = {("nft-set", r.table, r.set) for r in subjects if isinstance(r, NftElement)}
+        found = read.frame(netlink, sorted(keys))
+        return {(s.table, s.name): s for s in found if isinstance(s, NftSet)}
 
     def _left(self, session: Session, ops: Sequence[Op]) -> list[Op]:
         """Return those of `ops` that are not in effect."""

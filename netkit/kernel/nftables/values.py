@@ -2,8 +2,8 @@
 
     ipv4_addr    4 bytes          172.18.0.2
     inet_proto   1 byte,  to 4    tcp                a key of several fields is their
-    inet_service 2 bytes, to 4    80                 concatenation, each padded to 4 bytes
-    ifname       16 bytes         br0
+    inet_service 2 bytes, to 4    80                 concatenation, each padded to 4 bytes;
+    ifname       16 bytes         br0                one alone is not
     ether_addr   6 bytes, to 8    02:42:ac:11:00:02
 
 A range is two such values, the lowest and the highest.  The numbers of the types are nft's, the
@@ -67,7 +67,7 @@ def pack(types: Sequence[str], texts: Sequence[str]) -> Span:
         if kind not in SIZES:
             raise KernelError(f"sets of {kind} are not known")
         one, other = _limits(kind, text)
-        pad = PADS[kind]
+        pad = PADS[kind] if len(types) > 1 else b""
         low, high = low + one + pad, high + other + pad
     return Span(low, high)
 
