@@ -1,7 +1,7 @@
 """Patterns for paths: Go's filepath.Match, and those of .dockerignore.  Pure.
 
 The engine and its client read them alike.  A path is matched in time linear in its length, whatever
-the pattern: it comes from whoever wrote the file.
+the pattern: it comes from the author of the file.
 https://pkg.go.dev/path/filepath#Match, https://docs.docker.com/build/concepts/context/
 """
 

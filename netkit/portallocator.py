@@ -211,7 +211,7 @@ class PortAllocator:
     def _bind(
         self, holder: str, proto: str, ip: str, port: int, target: str, inside: int, bind: bool
     ) -> None:
-        # By our own list first: bind(2) does not tell which container has the port, and there is
+        # By our own list first: bind(2) does not say which container has the port, and there is
         # no socket of a protocol that the host lacks.
         for held in self._held.get((proto, port), ()):
             if ip == held.host_ip or ANY in {ip, held.host_ip}:

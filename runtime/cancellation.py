@@ -1,4 +1,4 @@
-"""Tell an operation on another thread to end: its client has left, or a part of it failed."""
+"""Ask an operation on another thread to end: its client has left, or a part of it failed."""
 
 from __future__ import annotations
 

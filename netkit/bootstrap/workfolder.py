@@ -50,7 +50,7 @@ def _sweep(parent: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for whoever has it."""
+    """Hold the lock file `path`; waits for the process that has it."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

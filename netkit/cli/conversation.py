@@ -49,21 +49,21 @@ def talk(
 def resizer(engine: Engine, path: str) -> Resize:
     """Return a function that sends the window's size to the daemon; False where it is refused."""
 
-    def tell(rows: int, columns: int) -> bool:
+    def report(rows: int, columns: int) -> bool:
         try:
             engine.post(f"{path}/resize", {"h": rows, "w": columns})
         except Failure:
             return False
         return True
 
-    return tell
+    return report
 
 
-def _resize_at_first(tell: Resize) -> None:
+def _resize_at_first(report: Resize) -> None:
     def attempt() -> None:
         for again in range(RESIZE_TRIES):
             now = terminal.size()
-            if not now or tell(*now):
+            if not now or report(*now):
                 return
             time.sleep((again + 1) / 100)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def docker_config() -> DockerConfig:
-    """Docker's own file: whoever is logged in with docker is logged in here."""
+    """Docker's own file: a user who is logged in with docker is logged in here."""
     folder = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
     return DockerConfig(Path(folder) / "config.json")
 

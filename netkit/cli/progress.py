@@ -20,9 +20,9 @@ def show(messages: Iterable[Json], *, quiet: bool = False, fd: int = 1) -> None:
     painter = _Painter(out.write, redraw=os.isatty(fd))
     for message in messages:
         if detail := message.get("errorDetail") or message.get("error"):
-            told = detail if isinstance(detail, dict) else {"message": detail}
+            about = detail if isinstance(detail, dict) else {"message": detail}
             # of a build: the exit code of the RUN that failed
-            raise Failure(str(told.get("message") or message.get("error")), told.get("code"))
+            raise Failure(str(about.get("message") or message.get("error")), about.get("code"))
         if not quiet:
             painter.show(message)
             out.flush()

@@ -67,12 +67,12 @@ def _raw_mode(mode: list[int | list[bytes | int]]) -> list[int | list[bytes | in
 
 
 @contextmanager
-def resizing(tell: Callable[[int, int], object]) -> Iterator[None]:
-    """Call `tell(rows, columns)` at every change of the window while in the block."""
+def resizing(report: Callable[[int, int], object]) -> Iterator[None]:
+    """Call `report(rows, columns)` at every change of the window while in the block."""
 
     def changed(number: int, frame: FrameType | None) -> None:
         if now := size():
-            tell(*now)
+            report(*now)
 
     before = signal.signal(signal.SIGWINCH, changed)
     try:

@@ -1,7 +1,7 @@
 """Addresses as weave's users write them.  Pure.
 
 The grammar is the daemon's (`netkit.network.address_requests`), which refuses what is wrong; here
-they are told from other words.
+they are distinguished from other words.
 """
 
 from __future__ import annotations

@@ -174,16 +174,16 @@ class Resolver:
 
     # the process
 
-    def _again(self, tell: Callable[[], None]) -> None:
+    def _again(self, send: Callable[[], None]) -> None:
         """Send to it; if it is or gets dead, restart it and send once more."""
         try:
-            tell()
+            send()
         except Dead as first:
             log.warning("the resolver has ended (%s), starting it again", first)
             self._process.disconnect()
             try:
                 self._alive()
-                tell()
+                send()
             except Dead as e:
                 raise KernelError(f"the DNS resolver does not answer: {e}") from e
 

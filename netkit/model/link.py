@@ -107,13 +107,13 @@ class Link(Resource):
     hairpin: bool | None = None  # bridge port flags, see bridge(8)
     isolated: bool | None = None
     locked: bool | None = None  # likewise: lets in only senders that an Fdb names; Linux 5.18
-    learning: bool | None = None  # notes by which port a sender was heard; the kernel: True
+    learning: bool | None = None  # learns by which port a sender's frames came; the kernel: True
     flood: bool | None = None  # gets unicast frames to addresses in no table; the kernel: True
     mcast_flood: bool | None = None  # and multicast frames without known listeners; likewise
     bcast_flood: bool | None = None  # and broadcast frames; likewise
     neigh_suppress: bool | None = None  # the bridge answers ARP for it where it can; Linux 4.15
     filtered: bool | None = None  # a bridge whose frames iptables sees (IFLA_BR_NF_CALL_IPTABLES)
-    snooping: bool | None = None  # a bridge that hears who listens to multicast; the kernel: True
+    snooping: bool | None = None  # a bridge that learns who listens to multicast; the kernel: True
     parent: str | None = None  # the link of the host that it hangs on: `ip link add link PARENT`
     options: tuple[tuple[str, str], ...] | None = None  # of its kind, by name: ("mode", "bridge")
 

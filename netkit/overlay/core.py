@@ -2,7 +2,7 @@
 
 A core is found by its name in the entry-point group `netkit.overlays`.  It decides; the process
 has the clock, sockets, the disk and the kernel.  Of a `Step` first `persist` is written, then
-datagrams are sent, then clients hear of the rest.
+datagrams are sent, then clients are sent the rest.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _addresses(v6: bool) -> list[str]:
 
 
 def _pair(settings: Settings) -> Pair:
-    """The UDP port, once nobody has it: workers of a process that was killed end by themselves.
+    """The UDP port, once no process has it: workers of a process that was killed end by themselves.
 
     KernelError: somebody else has it.
     """

@@ -1,4 +1,4 @@
-"""The control socket: clients of this host that ask, and those that want to hear what happens."""
+"""The control socket: clients of this host that ask, and subscribers to events."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ class Server:
     def gone(self, client: Client) -> None:
         self._clients.pop(client, None)
 
-    def tell(self, what: dict[str, object]) -> None:
+    def publish(self, what: dict[str, object]) -> None:
         """To all that have subscribed."""
         for client in [c for c in self._clients if c.subscribed]:
             client.send(verbs.Notification(what))
 
     def close(self) -> None:
-        """Nobody reaches this process any more; what was answered is delivered."""
+        """No client reaches this process any more; what was answered is delivered."""
         self._loop.forget(self._sock.fileno())
         self._path.unlink(missing_ok=True)
         self._sock.close()

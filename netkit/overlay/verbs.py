@@ -1,8 +1,8 @@
 """What the overlay's process is asked over its control socket, and what it answers.
 
 msgpack, checked against these types before anything is done.  One message asks one thing; answers
-bear its number and come in any order, as some wait for other hosts.  Whoever `Subscribe`s gets
-`Notification` from then on.
+bear its number and come in any order, as some wait for other hosts.  A client that `Subscribe`s
+gets `Notification` from then on.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ class Stop(Verb, frozen=True, tag="stop"):
 
 
 class Subscribe(Verb, frozen=True, tag="subscribe"):
-    """Tell this client what happens."""
+    """Send this client events."""
 
 
 Known = (

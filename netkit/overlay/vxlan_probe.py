@@ -1,8 +1,8 @@
 """Probes of the kernel's way: frames in VXLAN that go to no container, and are seen at the device.
 
 They are IPv4 packets from an endpoint of the sender's, as others are dropped before the kernel
-unpacks them, with protocol 253 (RFC 3692) and a destination MAC that nobody has: the bridge floods
-nothing to addresses it does not know.  The data is at the end, behind zeros.
+unpacks them, with protocol 253 (RFC 3692) and a destination MAC that no interface has: the bridge
+floods nothing to addresses it does not know.  The data is at the end, behind zeros.
 
 Sources: RFC 7348, section 5 (VXLAN's header); RFC 791 (IPv4's); packet(7).
 """
@@ -25,7 +25,7 @@ IPV4: Final = struct.Struct("!BBHHHBBH4s4s")
 LENGTH: Final = struct.Struct("!H")
 VNI_VALID: Final = 0x08
 PROTOCOL: Final = 253
-NOBODY: Final = bytes.fromhex("0200000000fd")
+UNUSED_MAC: Final = bytes.fromhex("0200000000fd")
 DISCARD: Final = IPv4Address("192.0.0.8").packed  # RFC 7600's dummy address
 FRONT: Final = ETHERNET.size + IPV4.size
 SHORTEST: Final = VXLAN.size + FRONT + LENGTH.size
@@ -46,13 +46,13 @@ def datagram(probe: Probe, source: IPv4Address) -> bytes:
         0x45, 0, IPV4.size + len(body), 0, 0x4000, 1, PROTOCOL, 0, source.packed, DISCARD
     )  # fmt: skip
     head = head[:10] + _checksum(head) + head[12:]
-    ethernet = ETHERNET.pack(NOBODY, probe.mac, ETH_P_IP)
+    ethernet = ETHERNET.pack(UNUSED_MAC, probe.mac, ETH_P_IP)
     return VXLAN.pack(VNI_VALID, probe.vni << 8) + ethernet + head + body
 
 
 def content(frame: bytes) -> tuple[bytes, int] | None:
     """(data, bytes of the datagram that it came in) of a frame from the device; None: no probe."""
-    if len(frame) < FRONT + LENGTH.size or frame[:6] != NOBODY:
+    if len(frame) < FRONT + LENGTH.size or frame[:6] != UNUSED_MAC:
         return None
     if frame[12:14] != b"\x08\0" or frame[FRONT - IPV4.size + 9] != PROTOCOL:
         return None

@@ -96,11 +96,11 @@ class Allocation(Parts):
 
     def leave(self, now: float, until: float) -> Step:
         """`reset`: give addresses back to others and say goodbye.  Nothing is in use here from now
-        on.  When `removal.Removed` of this peer comes (at once if there is nobody to give them to),
-        the shell ends the process and deletes all rows and the identity."""
+        on.  When `removal.Removed` of this peer comes (at once if there is no peer to give them
+        to), the shell ends the process and deletes all rows and the identity."""
         left, step = self.node.do(lambda space: space.leave(now, until), now)
         if not left:
-            step += Step(events=(Removed(self.me, False, 0, "nobody to give addresses back to"),))
+            step += Step(events=(Removed(self.me, False, 0, "no peer to give addresses back to"),))
         return self.reactions.settle(step, now)
 
     # -- one call --------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Allocation(Parts):
     def _grant(
         self, ident: bytes, address: str, length: int, network: bytes, now: float
     ) -> tuple[int, Step]:
-        """An address that nobody gives out: tickets of these are negative."""
+        """An address outside all ranges: tickets of these are negative."""
         self._ticket -= 1
         try:
             self._free(network, address)

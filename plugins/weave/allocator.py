@@ -12,8 +12,8 @@ from plugins.weave.entries import Realm
 from plugins.weave.prefixes import BITS, Prefix, cover
 
 REST: Final = 30.0
-"""Seconds that a freed address is given to nobody who did not ask for it: neighbours remember its
-MAC address.  Who asks for it by value, or had it, gets it at once."""
+"""Seconds that a freed address is given only to a container that asks for it: neighbours remember
+its MAC address.  Who asks for it by value, or had it, gets it at once."""
 FEW: Final = 16  # addresses
 CURSORS: Final = 1024
 
@@ -126,7 +126,7 @@ class Pool:
         self._cursors[search] = cursor
 
     def claim(self, ident: bytes, address: int) -> bytes | None:
-        """Who has it: `ident`, if nobody else has; None: it is not ours to give."""
+        """Who has it: `ident`, if no other has; None: it is not ours to give."""
         use = self.uses.get(address)
         if use is not None and use.ident:
             return use.ident

@@ -26,7 +26,7 @@ class _Pending:
 @dataclass(frozen=True, slots=True)
 class Answer:
     send: Send
-    agreed: Agreed | None  # None: XX, where the third message tells
+    agreed: Agreed | None  # None: XX, where the third message says
 
 
 class Answers:

@@ -1,10 +1,11 @@
 """Making two neighbours' records equal, at the cost of what differs.
 
-Whoever finds, by a ping's root, that a neighbour has other records sends `Compare`.  The neighbour
-answers with the digests of groups that differ (`Groups`), the first one with what it has in the
-buckets that differ (`Heads`), and now either knows what the other lacks and sends it (`Push`), or
-asks for it (`Pull`).  A replica that is not whole after that is made so by a manifest.  Every step
-is without state but for manifests of several pages; whatever is lost is found again next time.
+A peer that finds, by a ping's root, that a neighbour has other records sends `Compare`.  The
+neighbour answers with the digests of groups that differ (`Groups`), the first one with what it has
+in the buckets that differ (`Heads`), and now either knows what the other lacks and sends it
+(`Push`), or asks for it (`Pull`).  A replica that is not whole after that is made so by a manifest.
+Every step is without state but for manifests of several pages; whatever is lost is found again next
+time.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ HEADS = 24
 BUCKETS = 64
 """That one `Groups` is answered for."""
 UNION = 128
-"""Records that are sent whole, where nobody has all."""
+"""Records that are sent whole, where no peer has all."""
 MANIFESTS = 4
 """Of several pages, that are being put together from one neighbour."""
 
-Tell = Callable[[PeerId, Message], None]
+Send = Callable[[PeerId, Message], None]
 
 
 class AntiEntropy:
     """The part of a peer that answers comparisons; what it wants sent it gives to `tell`."""
 
-    def __init__(self, records: Records, tree: Tree, tell: Tell) -> None:
-        self._records, self._tree, self._tell = records, tree, tell
+    def __init__(self, records: Records, tree: Tree, send: Send) -> None:
+        self._records, self._tree, self._send = records, tree, send
         self._pages: dict[PeerId, dict[tuple[PeerId, int, int], dict[int, bytes]]] = {}
 
     def begin(self, peer: PeerId) -> None:
         """Compare with a neighbour that has other records."""
-        self._tell(peer, Compare(self._tree.groups()))
+        self._send(peer, Compare(self._tree.groups()))
 
     def end(self, peer: PeerId) -> None:
         """The session is over."""
@@ -71,7 +72,7 @@ class AntiEntropy:
         """Send records, as many in a message as fit; return the number of messages."""
         count = 0
         for blobs in batches(record.blob for record in records):
-            self._tell(peer, Push(blobs))
+            self._send(peer, Push(blobs))
             count += 1
         return count
 
@@ -79,7 +80,7 @@ class AntiEntropy:
         """Any of the messages above; others are not for us."""
         match message:
             case Push():
-                self._records.hear(message.records)
+                self._records.receive(message.records)
             case Compare():
                 self._on_compare(peer, message)
             case Groups():
@@ -97,7 +98,7 @@ class AntiEntropy:
         groups = differing(self._tree.groups(), message.groups)
         for at in range(0, len(groups), 4):
             some = groups[at : at + 4]
-            self._tell(peer, Groups(tuple((group, self._tree.buckets(group)) for group in some)))
+            self._send(peer, Groups(tuple((group, self._tree.buckets(group)) for group in some)))
 
     def _on_groups(self, peer: PeerId, message: Groups) -> None:
         buckets = [
@@ -110,12 +111,12 @@ class AntiEntropy:
         for bucket in buckets[:BUCKETS]:
             there = self._heads(bucket)
             if some and len(heads) + len(there) > HEADS:
-                self._tell(peer, Heads(bytes(some), tuple(heads)))
+                self._send(peer, Heads(bytes(some), tuple(heads)))
                 some, heads = [], []
             some.append(bucket)
             heads += there[: 2 * HEADS]
         if some:
-            self._tell(peer, Heads(bytes(some), tuple(heads)))
+            self._send(peer, Heads(bytes(some), tuple(heads)))
 
     def _heads(self, bucket: int) -> list[Head]:
         heads = []
@@ -134,7 +135,7 @@ class AntiEntropy:
             if sent < BURST:
                 sent += self._level(peer, origin, theirs.get(origin), pulls)
         for at in range(0, len(pulls), 40):
-            self._tell(peer, Pull(tuple(pulls[at : at + 40])))
+            self._send(peer, Pull(tuple(pulls[at : at + 40])))
 
     def _level(self, peer: PeerId, origin: PeerId, theirs: Head | None, pulls: list[Wanted]) -> int:
         """Send what the neighbour lacks of one origin, and note what to ask it for."""
@@ -181,7 +182,7 @@ class AntiEntropy:
         self.push(peer, [replica.head])
         for page in range(pages):
             some = b"".join(items[page * PAGE : (page + 1) * PAGE])
-            self._tell(peer, Manifest(origin, replica.version, page, pages, some))
+            self._send(peer, Manifest(origin, replica.version, page, pages, some))
         return pages + 1
 
     def _on_manifest(self, peer: PeerId, message: Manifest) -> None:
@@ -198,7 +199,7 @@ class AntiEntropy:
             floor = replica.floor.to_bytes(8, "big")
             missing = sorted(item for item in set(items) - have if item[:8] > floor)
         for at in range(0, min(len(missing), PAGE * BURST), PAGE):
-            self._tell(peer, Pick(message.origin, b"".join(missing[at : at + PAGE])))
+            self._send(peer, Pick(message.origin, b"".join(missing[at : at + PAGE])))
 
     def _assemble(self, peer: PeerId, message: Manifest) -> list[bytes] | None:
         """All items, with the last page that was missing."""

@@ -57,7 +57,7 @@ class Attempt:
 
     @property
     def itself(self) -> bool:
-        """The address is one of our own, as far as one can tell."""
+        """The address is one of our own, as far as can be known."""
         return self.returns >= RETURNS
 
     @property

@@ -30,8 +30,8 @@ from plugins.weave.session import DataKeys
 from plugins.weave.step import Address, Event, Where
 
 LINGER: Final = 2.0
-"""Seconds that data in clear goes on under the index before: the other side may have to hear of
-the new one first, for it takes nothing in clear that it does not know of."""
+"""Seconds that data in clear goes on under the index before: the other side may have yet to learn
+of the new one first, for it takes nothing in clear that it does not know of."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class Carriers:
             self._by_number[self._count] = peer
         return self._peers[peer]
 
-    # -- what sessions tell ----------------------------------------------------------------------
+    # -- what sessions report ----------------------------------------------------------------------
 
     def on(self, event: Event, now: float) -> None:
         match event:
@@ -164,7 +164,7 @@ class Carriers:
     # -- what follows ----------------------------------------------------------------------------
 
     def refresh(self, peer: PeerId, now: float) -> None:
-        """Tell what is different now of a peer."""
+        """Report what is different now of a peer."""
         known, where = self._peers.get(peer), self._where(peer)
         keys = self._keys.get(known.index) if known else None
         if known is None or keys is None or where is None:
@@ -189,10 +189,10 @@ class Carriers:
         if reported.key and used.index in self._put_away:
             reported = self._without_keys(reported, known.reported)
             self.renew[peer] = None
-        self._tell(known, reported)
+        self._send(known, reported)
         self._schedule(peer, known, path)
 
-    def _tell(self, known: _Peer, reported: PeerPath) -> None:
+    def _send(self, known: _Peer, reported: PeerPath) -> None:
         if reported != known.reported:
             self._put_away_key(known.reported, reported)
             known.reported = reported

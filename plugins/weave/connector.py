@@ -37,7 +37,7 @@ DEAD: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Please connect; `peer` None: to whoever is there."""
+    """Please connect; `peer` None: to any peer that is there."""
 
     where: Where
     peer: PeerId | None
@@ -65,8 +65,8 @@ class Trying:
 
 
 class Connector:
-    """`candidates` says where a peer may be, the best first; `unreached` hears of whole rounds that
-    failed."""
+    """`candidates` says where a peer may be, the best first; `unreached` is called after whole
+    rounds that failed."""
 
     def __init__(
         self,

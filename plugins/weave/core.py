@@ -105,7 +105,7 @@ class Core:
     def take(self, now: float) -> Output:
         """What is to be done since the last call."""
         total = self._farewells.take()
-        total.tell += self._ready
+        total.messages += self._ready
         self._ready = []
         while True:
             out = self.mesh.take()
@@ -116,10 +116,10 @@ class Core:
                     self.space.removed(event.by, now)
             if not self._follow(total, now) and not out.changes:
                 if self._space.removed_by is not None:
-                    total.dial.clear()  # nobody talks to this peer any more
+                    total.dial.clear()  # no session with this peer is wanted any more
                 return total
 
-    # What the layer below tells
+    # What the layer below reports
 
     def established(self, keys: PublicKeys, where: Where, now: float) -> None:
         if self.mesh.records.refused(keys.peer):
@@ -151,15 +151,15 @@ class Core:
         except WireError:
             return
 
-    # What one tells the other
+    # What one passes to the other
 
     def _feed(self, out: Output, now: float) -> None:
-        """Tell the space what others said, and who is there."""
+        """Pass to the space what others said, and who is there."""
         for change in out.changes:
             if change.kind == Kind.SPACE and change.origin != self.me:
                 value = None if change.new is None else change.new.value
                 try:
-                    self.space.heard(change.origin, change.key, value, now)
+                    self.space.received(change.origin, change.key, value, now)
                 except WireError:
                     continue
         if self._live != self.mesh.membership.changes:
@@ -176,7 +176,7 @@ class Core:
                 self.mesh.records.put(Kind.SPACE, key, value)
             except WireError:  # too large for a record: who wants it asks for it
                 continue
-        for peer, message in outcome.tell:
+        for peer, message in outcome.messages:
             self._say(total, peer, marked(CODEC.encode(message)), now)
         for event in outcome.events:
             self._on_event(total, event)
@@ -185,10 +185,10 @@ class Core:
     def _say(self, total: Output, peer: PeerId, data: bytes, now: float) -> None:
         """In a session that there is, or as soon as there is one."""
         if peer in self._farewells:
-            total.tell.append((peer, data))
+            total.messages.append((peer, data))
             return
         if self.mesh.in_session(peer):
-            total.tell.append((peer, data))
+            total.messages.append((peer, data))
             if peer not in self._talks:
                 return
         else:
@@ -244,7 +244,7 @@ class Core:
 def _extend(total: Output, more: Output) -> None:
     total.persist += more.persist
     total.dial += more.dial
-    total.tell += more.tell
+    total.messages += more.messages
     total.hang += more.hang
     total.relayed += more.relayed
     total.changes += more.changes

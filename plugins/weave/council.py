@@ -146,7 +146,7 @@ class Council:
         """To those who wait for it; to everyone else as a record."""
         out = self.context.out
         peers = {*self.replica.ledger.council, *_concerned(decided.entry.operation)}
-        out.tell_all(tuple(sorted(peers - {self.context.me})), decided)
+        out.send_all(tuple(sorted(peers - {self.context.me})), decided)
         out.published[b"entry"] = msgspec.msgpack.encode(decided)
 
     def _advanced(self, council: bool, now: float) -> None:
@@ -180,7 +180,7 @@ class Council:
             target = self.context.me
         pending.turn += 1
         pending.again = now + AGAIN * self.context.jitter()
-        self.context.out.tell(target, Submit(self.replica.ledger.id, pending.operation))
+        self.context.out.send(target, Submit(self.replica.ledger.id, pending.operation))
 
     def _unwanted(self, unwanted: Unwanted, source: PeerId, now: float) -> None:
         pending = self.pending.get(unwanted.operation)
@@ -196,7 +196,7 @@ class Council:
         self.refused.append((key, objection))
 
     def leave(self) -> None:
-        """Use nothing any more: whoever is given it cannot know when we hear of it."""
+        """Use nothing any more: its receiver cannot know when we learn of it."""
         self.left = True
         self.context.out.save(TABLE, b"left", b"")
 

@@ -1,4 +1,4 @@
-"""What those who carry data ask and tell."""
+"""Questions and reports of those who carry data."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class DataPlane(Parts):
 
     def lossy(self, number: int, lossy: bool, now: float) -> Step:
         """Whether what that peer sends gets lost on its way to us, as the receiving worker counts
-        it.  The peer is told each time, and has `PeerPath.whole` so; call it now and then as long
-        as it is so, for what tells it may be lost as well."""
+        it.  The peer is sent that each time, and has `PeerPath.whole` so; call it now and then as
+        long as it is so, for that message may be lost as well."""
         peer = self.carriers.peer(number)
         if peer is None:
             return NOTHING

@@ -70,7 +70,7 @@ class Seeker:
         return self.searches[key]
 
     def keep(self, wanted: set[tuple[bytes, Prefix]]) -> None:
-        """Drop searches for what nobody waits for."""
+        """Drop searches that are not waited for any more."""
         for key in [each for each in self.searches if each not in wanted]:
             del self.searches[key]
 
@@ -118,7 +118,7 @@ class Seeker:
         search.until = now + ANSWER
         ledger = council.replica.ledger
         ask = Ask(ledger.id, search.realm, search.subnet.encode(), ledger.number)
-        self._context.out.tell(search.asked, ask)
+        self._context.out.send(search.asked, ask)
 
     def deadline(self) -> float:
         return min((each.until for each in self.searches.values()), default=float("inf"))
@@ -157,7 +157,7 @@ class Giver:
             spare = self._spare(pool, subnet)
         if pool is None or spare is None or self._wants(ledger, pool, spare):
             reason = self._why(pool, subnet)
-            out.tell(source, Denied(ledger.id, message.realm.id, message.subnet, reason))
+            out.send(source, Denied(ledger.id, message.realm.id, message.subnet, reason))
             return
         epoch = ledger.owner(pool.realm, spare.first).epoch
         offer = Transfer(pool.realm, spare.encode(), self._context.me, source, epoch)

@@ -199,7 +199,7 @@ class Weave:
             yield _promoting(ep.ifname, ep.ns, owner, wire.key)
         yield Fdb(dev=near, mac=mac, owner=owner)
         for a in ep.addresses:
-            # The bridge knows it: a neighbour that asks for it here is not heard by peers.
+            # The bridge knows it: a neighbour that asks for it here does not reach peers.
             yield Neigh(dev=bridge_name(net), address=a.ip, mac=mac, owner=owner)
         yield from address_resources(net, ep, near, ep.router or net.router)
 

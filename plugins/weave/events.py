@@ -1,4 +1,4 @@
-"""What sessions tell the parts above (`plugins.weave.sessions`)."""
+"""What sessions report to the parts above (`plugins.weave.sessions`)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Lossy(Event):
 
 @dataclass(frozen=True, slots=True)
 class Moved(Event):
-    """What is sent to that peer goes to another address from now on: it was heard from there."""
+    """What is sent to that peer goes to another address from now on: it was received from there."""
 
     peer: PeerId
     where: Where
@@ -92,7 +92,7 @@ class Moved(Event):
 
 @dataclass(frozen=True, slots=True)
 class HeardDirectly(Event):
-    """A peer that we send to by relay was heard from there; the way back may work or not."""
+    """A peer that we send to by relay was received from there; the way back may work or not."""
 
     peer: PeerId
     where: Address

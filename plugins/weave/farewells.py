@@ -44,7 +44,7 @@ class Farewells:
     @property
     def busy(self) -> bool:
         """Whether `take` has something."""
-        return bool(self._out.tell or self._out.hang)
+        return bool(self._out.messages or self._out.hang)
 
     def take(self) -> Output:
         """What is to be done since the last call."""
@@ -59,7 +59,7 @@ class Farewells:
         self._until[peer] = now + FAREWELL
         newest = self._newest()
         if newest is not None:
-            self._out.tell.append((peer, marked(CODEC.encode(newest))))
+            self._out.messages.append((peer, marked(CODEC.encode(newest))))
 
     def end(self, peer: PeerId) -> None:
         """It has none any more."""
@@ -81,7 +81,7 @@ class Farewells:
             del self._until[peer]
             for record in self._mesh.records.iterate(Kind.REMOVED):
                 if record.key == peer:
-                    self._out.tell.append((peer, mesh_message(Push((record.blob,)))))
+                    self._out.messages.append((peer, mesh_message(Push((record.blob,)))))
                     break
             self._out.hang.append(peer)
 

@@ -14,7 +14,7 @@ from plugins.weave.prefixes import Prefix
 
 class Following:
     def __init__(self, context: Context, holdings: Holdings, meeting: Meeting) -> None:
-        self.council: Council | None = None  # None: we met nobody yet
+        self.council: Council | None = None  # None: no peer was met yet
         self._context = context
         self._holdings = holdings
         self._meeting = meeting

@@ -4,12 +4,12 @@ flooding.
 Two endpoints of one network with one address (two hosts chose it at the same time, or one of them
 lies) are a conflict: one has it, and the
 other is not forwarded to and is shown.  An IP address goes to the
-endpoint whose peer owns it.  Nobody owns MAC addresses, so whoever wanted a neighbour's frames
-could say that it has the neighbour's MAC address, beside an IP address of its own.  Therefore a
-container's MAC address is made of its IP address (02:42, then the four bytes, as Docker's overlay
-has it), and goes to the peer that owns that one, whatever others say.  Of MAC addresses that users
-chose the endpoint has it whose peer owns an IP address of it.  Otherwise the one whose (peer, key)
-is lower.
+endpoint whose peer owns it.  MAC addresses have no owner, so a host that wanted a neighbour's
+frames could say that it has the neighbour's MAC address, beside an IP address of its own.
+Therefore a container's MAC address is made of its IP address (02:42, then the four bytes, as
+Docker's overlay has it), and goes to the peer that owns that one, whatever others say.  Of MAC
+addresses that users chose the endpoint has it whose peer owns an IP address of it.  Otherwise the
+one whose (peer, key) is lower.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Forwarding:
         return None if owner is None else self._shown[owner].mac
 
     def claimed(self, network: bytes, address: bytes) -> Key | None:
-        """Whose endpoint has an IP address; None: nobody's that is there."""
+        """Whose endpoint has an IP address; None: of none that is there."""
         return self._owner(self._ips, network, address)
 
     def members(self, network: bytes) -> list[PeerId]:

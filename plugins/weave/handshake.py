@@ -1,9 +1,9 @@
-"""What two peers tell each other in a handshake, and what they agree on.
+"""What two peers send each other in a handshake, and what they agree on.
 
 The Noise messages of `plugins.weave.noise` carry a `Hello` of either side; XX's first message,
-which is sealed for nobody in particular, carries none.  The prologue binds the pattern and the
+which is sealed for no key in particular, carries none.  The prologue binds the pattern and the
 initiator's index, the payload everything else.  Neither clock nor counter is in it: a first message
-that is sent again by somebody else leads to a session that nobody ever confirms.
+that another host sends again leads to a session that is never confirmed.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Opening(_Side):
 class Answering(_Side):
     """The responder's side: read the first, write the second; of XX read the third.
 
-    WireError of the constructor: nobody is to be answered.
+    WireError of the constructor: no answer is to be sent.
     """
 
     def __init__(self, party: Party, pattern: Pattern, index: int, message: bytes) -> None:
@@ -159,13 +159,13 @@ class Answering(_Side):
         body = self._read(message)
         self._theirs = _CODEC.decode(body) if pattern == Pattern.IK else None
         if pattern == Pattern.XX and body:
-            raise WireError("a hello that is sealed for nobody")
+            raise WireError("a hello that is sealed for no key")
         if self._theirs and self._theirs.index != index:
             raise WireError("an index in the hello that is not the datagram's")
 
     @property
     def keys(self) -> PublicKeys | None:
-        """Whose first message it is; None: XX, where the third one tells."""
+        """Whose first message it is; None: XX, where the third one says."""
         return PublicKeys(self._theirs.signing, self._noise.remote) if self._theirs else None
 
     @property

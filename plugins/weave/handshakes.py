@@ -27,7 +27,7 @@ class Dropped:
     """Datagrams that led to nothing, since the start."""
 
     malformed: int = 0
-    strangers: int = 0  # handshakes without the password, damaged, or which nobody waited for
+    strangers: int = 0  # handshakes without the password, damaged, or which were not waited for
     flooded: int = 0  # first messages that were put off or not worked on
     unknown: int = 0  # of sessions that there are not, or not any more
     forged: int = 0  # of sessions: damaged, forged, or received before
@@ -150,7 +150,7 @@ class Handshakes:
         return self._own(keys, instance, source)
 
     def _own(self, keys: PublicKeys, instance: bytes, source: Where) -> Step | None:
-        """Why nobody with these keys, which are ours, is to be answered; None: they are not."""
+        """Why no peer with these keys, which are ours, is to be answered; None: they are not."""
         if keys.peer != self._party.us.peer:
             return None
         cloned = instance != self._party.instance

@@ -45,7 +45,7 @@ class Holder:
         asked = Renew(ledger.id, self.lease.ask(now), ledger.number)
         self._unanswered += 1
         self._due = now + min(RETRY * self._unanswered, RETRY_MOST) * self._context.jitter()
-        self._context.out.tell_all(ledger.council, asked)
+        self._context.out.send_all(ledger.council, asked)
 
     def granted(self, grant: Grant, source: PeerId, now: float) -> None:
         if source in self._replica.ledger.council:
@@ -73,7 +73,7 @@ class Holder:
         return sum(map(self._context.lives, council)) >= majority(len(council))
 
     def why_not(self) -> str:
-        """For people: whom we would need to hear from."""
+        """For people: which peers we would need an answer of."""
         members = len(self._replica.ledger.council)
         return (
             f"{blocking(members)} of the {members} peers that decide on addresses have to confirm"

@@ -25,7 +25,7 @@ MOST: Final = 4096  # realms of which something is kept
 
 @dataclass(frozen=True, slots=True)
 class Lost(Event):
-    """An address in use here is another peer's by now: whoever has it has to stop using it."""
+    """An address in use here is another peer's by now: what has it here has to stop using it."""
 
     realm: Realm
     address: int

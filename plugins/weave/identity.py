@@ -78,8 +78,8 @@ class _Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 def dump(identity: Identity, machine: str) -> bytes:
     """The content of the file that an identity is kept in; secret.
 
-    `machine`: what tells machines apart, such as the content of /etc/machine-id; "" if there is no
-    such thing.
+    `machine`: what distinguishes machines, such as the content of /etc/machine-id; "" if there is
+    no such thing.
     """
     document = _Document(VERSION, _machine(machine), identity.signing, identity.exchange)
     body = msgspec.msgpack.encode(document)

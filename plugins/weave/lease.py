@@ -1,4 +1,4 @@
-"""Leases: nobody takes what a peer owns while the peer believes that it may use it.
+"""Leases: no peer takes what a peer owns while the peer believes that it may use it.
 
 A peer asks the council's members to renew.  Each that grants *promises* to vote for no take-over
 before `PROMISE` seconds of its own clock have passed.  The peer counts `LEASE` seconds of its own
@@ -37,7 +37,7 @@ class Lease:
     """Of a peer: until when it may use what it owns."""
 
     def __init__(self, boot: bytes) -> None:
-        self.boot = boot  # tells boots of the machine apart, as the clock begins anew with each
+        self.boot = boot  # distinguishes boots of the machine, as the clock begins anew with each
         self.until = float("-inf")
         self.round: Number = 0
         self._asked: dict[int, float] = {}

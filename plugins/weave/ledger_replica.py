@@ -170,7 +170,7 @@ class LedgerReplica:
         self._note_fork(decided)
 
     def _note_fork(self, decided: Decided) -> None:
-        """Told once, and only if whoever signed it could: a stranger's changes nothing."""
+        """Reported once, and only if its signer could: a stranger's changes nothing."""
         forced = self._by_force(decided, decided.entry.generation - 1)
         forced = forced and decided.entry.generation > self.ledger.generation
         if not forced and not valid(decided, self.ledger.members, self._crypto):
@@ -189,7 +189,7 @@ class LedgerReplica:
             page = 0
             if self._ahead:
                 council, page = self._ahead.number, self._ahead.next_page()
-            self._out.tell(source, Pull(self.ledger.id, number, council, page))
+            self._out.send(source, Pull(self.ledger.id, number, council, page))
 
     def answer(self, pull: Pull, source: PeerId) -> None:
         """Entries; if they are not kept any more, what shows who decides now, and a state."""
@@ -198,11 +198,11 @@ class LedgerReplica:
         if pull.number + 1 >= min(self._entries, default=self.ledger.number + 1):
             for number in range(pull.number + 1, pull.number + 1 + AT_ONCE):
                 if number in self._entries:
-                    self._out.tell(source, self._entries[number])
+                    self._out.send(source, self._entries[number])
             return
         later = [number for number in sorted(self._councils) if number > pull.council]
         for number in later[:AT_ONCE]:
-            self._out.tell(source, self._councils[number])
+            self._out.send(source, self._councils[number])
         if len(later) <= AT_ONCE:
             self._send_state(pull.page, source)
 
@@ -210,10 +210,10 @@ class LedgerReplica:
         number = max(self._states)
         state = self._states[number]
         pages = -(-len(state) // PAGE)
-        self._out.tell(source, self._entries[number])
+        self._out.send(source, self._entries[number])
         for each in range(page, min(page + AT_ONCE, pages)):
             data = state[each * PAGE : (each + 1) * PAGE]
-            self._out.tell(source, Page(self.ledger.id, number, each, pages, data))
+            self._out.send(source, Page(self.ledger.id, number, each, pages, data))
 
     def _look_ahead(self, decided: Decided, source: PeerId, now: float) -> None:
         if self._ahead is None:

@@ -19,7 +19,7 @@ DELETIONS = 64
 MESSAGE = 1120
 """Bytes of one message to a neighbour (`wire.MAX_MESSAGE`)."""
 NEIGHBOURS = 120
-"""Of one peer, that it tells others of."""
+"""Of one peer, that it sends to others."""
 REFUSED = 4096
 """Peers that were removed or forgotten, and are remembered as that."""
 HOPS = 16

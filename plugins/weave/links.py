@@ -58,7 +58,7 @@ class Link:
         self.where: Where = current.source
         self.initiated = current.initiated  # we opened it; new keys may be either side's doing
         self.before: Where | None = None  # where it was sent to before
-        self.direct: Where | None = None  # where it was heard although we send by relay
+        self.direct: Where | None = None  # where its datagrams come from although we send by relay
         self.last_received = self.last_sent = now
         self.reported: tuple[int, bool] | None = None  # index and sealing, as the shell knows them
 
@@ -74,7 +74,8 @@ class Link:
 
     @property
     def places(self) -> tuple[Where, ...]:
-        """Where it may be reached: where it was heard last may be a lie, or where it was before."""
+        """Where it may be reached: where it was last received from may be forged, or where it was
+        before."""
         return (self.where, self.before) if self.before else (self.where,)
 
     def go(self, where: Where) -> None:

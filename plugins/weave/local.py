@@ -90,7 +90,7 @@ class Granted(Event):
 
 @dataclass(frozen=True, slots=True)
 class AddressLost(Event):
-    """An address in use here is another host's by now: whoever has it has to stop using it."""
+    """An address in use here is another host's by now: what has it here has to stop using it."""
 
     ident: bytes
     address: str
@@ -115,7 +115,7 @@ def record_of(value: Value) -> tuple[Kind, bytes, bytes]:
     except WireError as error:
         raise InvalidSpec(f"{type(value).__name__.lower()} {value.id!r}: {error}") from None
     if len(written) + len(value.id) > ROOM:
-        raise InvalidSpec(f"{type(value).__name__.lower()} {value.id!r} says too much to be told")
+        raise InvalidSpec(f"{type(value).__name__.lower()} {value.id!r} has too much to be sent")
     return KINDS[type(value)], value.id, written
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """What is known of one address.  `peer` "": it is nobody's, `why` says more."""
+    """What is known of one address.  `peer` "": it belongs to no peer, `why` says more."""
 
     me: str
     """Id of this host's peer, in hexadecimal."""
@@ -103,7 +103,7 @@ def _reached(overlay: Overlay, peer: PeerId, about: Location) -> Location:
 
 
 def _unknown(overlay: Overlay, network: bytes, mac: bytes | None, address: bytes | None) -> str:
-    """Why nobody is sent to: who has it nevertheless, and what is the matter there."""
+    """Why nothing is sent: who has it nevertheless, and what is the matter there."""
     for key, endpoint in sorted(overlay.node.forwarding.endpoints.items(), key=lambda e: e[0]):
         has = endpoint.mac == mac if mac is not None else address in endpoint.addresses
         if endpoint.network == network and has:

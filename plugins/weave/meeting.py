@@ -46,7 +46,7 @@ class Meeting:
         self.summaries: dict[PeerId, Summary] = {}
         self.strangers: dict[PeerId, Genesis] = {}
 
-    def heard(self, peer: PeerId, value: bytes | None) -> Summary | None:
+    def received(self, peer: PeerId, value: bytes | None) -> Summary | None:
         """What a record says; what is none is taken for nothing."""
         self.summaries.pop(peer, None)
         self.strangers.pop(peer, None)

@@ -1,7 +1,7 @@
 """Who is there: a view of records, by SWIM (Das, Gupta, Motivala, 2002).
 
-A peer says in its HOST record that it is there, with an incarnation.  Whoever does not reach it,
-and whose neighbours do not, says so in a SUSPECT record of his own, for that incarnation.  From
+A peer says in its HOST record that it is there, with an incarnation.  A peer that does not reach
+it, and whose neighbours do not, says so in a SUSPECT record of his own, for that incarnation.  From
 then on it is suspect, and after 5 log10(n + 1) seconds it counts as dead, unless it contradicts
 with a higher incarnation: only it can.  So an accusation is signed by the accuser and costs a peer
 that is there nothing.  Dead peers keep their records and come back by contradicting; after FORGET
@@ -190,7 +190,7 @@ class Membership:
         self._honour(subject)
 
     def _honour(self, subject: PeerId) -> None:
-        """Forget a peer that is dead here too, or that we have not heard of."""
+        """Forget a peer that is dead here too, or that we do not know of."""
         version = self._forgotten.get(subject)
         if version is None:
             return

@@ -1,10 +1,10 @@
 """A peer among others, without its sessions: records, who is there, whom to talk to, and the views.
 
-Below it is something that carries messages between authenticated peers, which tells `established`,
-`lost` and `received`, and does what `Output` asks: connect, send, end a session.  After whatever is
-called `take` has to follow: it brings everything up to date and hands out what is to be done, rows
-first.  What is said of the host (endpoints, networks, names) goes to `ourselves`, datagrams for
-peers that cannot be reached to `relays`.
+Below it is something that carries messages between authenticated peers, which reports
+`established`, `lost` and `received`, and does what `Output` asks: connect, send, end a session.
+After whatever is called `take` has to follow: it brings everything up to date and hands out what is
+to be done, rows first.  What is said of the host (endpoints, networks, names) goes to `ourselves`,
+datagrams for peers that cannot be reached to `relays`.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class Mesh:
         self.names = Names(self._visible, self.me)
         self.forwarding = Forwarding(self._visible)
         self.connector = Connector(self._candidates, self._unreached, random)
-        self.relays = Relays(self.routes, self._tell, self._arrived)
-        self._news = News(self._tell, self.routes.passed_on, random)
-        self._entropy = AntiEntropy(self.records, self.tree, self._tell)
-        self._prober = Prober(self._ping, self._tell, self._failed, random)
+        self.relays = Relays(self.routes, self._send, self._arrived)
+        self._news = News(self._send, self.routes.passed_on, random)
+        self._entropy = AntiEntropy(self.records, self.tree, self._send)
+        self._prober = Prober(self._ping, self._send, self._failed, random)
 
     # Life
 
@@ -99,7 +99,8 @@ class Mesh:
     def busy(self) -> bool:
         """Whether `take` has something."""
         out = self._out
-        return bool(out.tell or out.hang or out.relayed or self._near.stale or self.records.changed)
+        waiting = out.messages or out.hang or out.relayed
+        return bool(waiting or self._near.stale or self.records.changed)
 
     def take(self) -> Output:
         """What is to be done since the last call."""
@@ -109,7 +110,7 @@ class Mesh:
         out, self._out = self._out, Output()
         return out
 
-    # What the layer below tells
+    # What the layer below reports
 
     def established(self, keys: PublicKeys, where: Where, now: float) -> None:
         self._now = now
@@ -120,7 +121,7 @@ class Mesh:
         self._near.open(peer, now)
         self._prober.established(peer)
         self.connector.established(peer, where, now)
-        self._tell(peer, Hello(where if isinstance(where, Address) else None))
+        self._send(peer, Hello(where if isinstance(where, Address) else None))
         if self.me < peer:
             self._entropy.begin(peer)
 
@@ -130,7 +131,7 @@ class Mesh:
         if peer in self._near:
             self.connector.established(peer, where, now)
             self._near.moved()
-            self._tell(peer, Hello(where if isinstance(where, Address) else None))
+            self._send(peer, Hello(where if isinstance(where, Address) else None))
 
     def answered(self, peer: PeerId, where: Where) -> None:
         """Who is there is a peer that we have a session with already."""
@@ -161,7 +162,7 @@ class Mesh:
         match message:
             case Ping():
                 self._near.note_keep(peer, message.keep)
-                self._tell(peer, Ack(message.nonce, self.tree.root, self._keeps(peer)))
+                self._send(peer, Ack(message.nonce, self.tree.root, self._keeps(peer)))
                 self._entropy.push(peer, self.membership.accusations(peer))
             case Ack():
                 self._near.note_keep(peer, message.keep)
@@ -200,11 +201,11 @@ class Mesh:
         self._near.exchange(peer, wanted, what)
 
     def remove(self, peer: PeerId, proof: bytes = b"") -> None:
-        """rmpeer: never hear of it again."""
+        """rmpeer: never accept it again."""
         self.membership.remove(peer, proof)
 
     def quiet(self) -> None:
-        """Pass on nothing of what was heard so far: others have it."""
+        """Pass on nothing of what was received so far: others have it."""
         self._news.clear()
 
     def sizes(self) -> list[tuple[str, int, int]]:
@@ -228,11 +229,11 @@ class Mesh:
     def _arrived(self, source: PeerId, datagram: bytes) -> None:
         self._out.relayed.append((source, datagram))
 
-    def _tell(self, peer: PeerId, message: Message) -> None:
-        self._out.tell.append((peer, messages.encode(message)))
+    def _send(self, peer: PeerId, message: Message) -> None:
+        self._out.messages.append((peer, messages.encode(message)))
 
     def _ping(self, peer: PeerId, nonce: int) -> None:
-        self._tell(peer, Ping(nonce, self.tree.root, self._keeps(peer)))
+        self._send(peer, Ping(nonce, self.tree.root, self._keeps(peer)))
 
     def _failed(self, peer: PeerId, now: float) -> None:
         """Neither we nor those we asked reach it."""

@@ -60,7 +60,7 @@ class Neighbourhood:
         self.stale = True
 
     def exchange(self, peer: PeerId, wanted: bool, what: str = "data") -> None:
-        """Whether something is exchanged with a peer; `what` tells those apart who say so."""
+        """Whether something is exchanged with a peer; `what` distinguishes those who say so."""
         if wanted:
             self._needed[peer, what] = None
         else:

@@ -1,7 +1,7 @@
 """New records go to neighbours at once, who pass them on: an epidemic.
 
 Our own goes to all neighbours.  What came from one of them goes to those that are not its
-neighbours too, unless it falls to others to tell them.  Whoever is left out, or loses the message,
+neighbours too, unless others send it to them.  A peer that is left out, or loses the message,
 finds that by the next comparison (`antientropy`).
 """
 
@@ -23,7 +23,7 @@ GATHER: Final = 0.02
 FANOUT: Final = 6
 """Neighbours that the news of others is passed on to, at most."""
 MOST: Final = 512
-"""Records that wait: of more than that, neighbours hear by comparison."""
+"""Records that wait: of more than that, neighbours learn by comparison."""
 
 
 class News:
@@ -31,12 +31,12 @@ class News:
 
     def __init__(
         self,
-        tell: Callable[[PeerId, Message], None],
+        send: Callable[[PeerId, Message], None],
         passed_on: Callable[[PeerId, Sequence[PeerId]], list[PeerId]],
         random: Random,
     ) -> None:
-        """`passed_on`: which of our neighbours to tell what came from a peer."""
-        self._tell, self._passed_on, self._random = tell, passed_on, random
+        """`passed_on`: which of our neighbours get what came from a peer."""
+        self._send, self._passed_on, self._random = send, passed_on, random
         self._records: dict[tuple[PeerId, int, bytes], tuple[Record, PeerId | None]] = {}
         self._at = inf
 
@@ -72,7 +72,7 @@ class News:
                         blobs.setdefault(peer, []).append(record.blob)
         for peer, some in blobs.items():
             for batch in batches(some):
-                self._tell(peer, Push(batch))
+                self._send(peer, Push(batch))
 
     def _chosen(self, source: PeerId | None, neighbours: Sequence[PeerId]) -> list[PeerId]:
         if source is None:

@@ -171,7 +171,7 @@ class Node:
         steps = deque([step])
         while True:
             while steps:
-                self._tell(steps.popleft(), persist, send, events, now)
+                self._send(steps.popleft(), persist, send, events, now)
             out = self.core.take(now)
             persist += out.persist
             events += out.events
@@ -180,10 +180,10 @@ class Node:
             if not steps and not self.core.busy:
                 return Step(tuple(persist), tuple(send), tuple(events))
 
-    def _tell(
+    def _send(
         self, step: Step, persist: list[Change], send: list[Send], events: list[Event], now: float
     ) -> None:
-        """Tell the core what the sessions say, and have it relay what it has to."""
+        """Pass to the core what the sessions say, and have it relay what it has to."""
         persist += step.persist
         for each in step.send:
             if isinstance(each.to, Relayed):
@@ -229,7 +229,7 @@ class Node:
         for dial in out.dial:
             host = None if dial.peer is None else hosts.get(dial.peer)
             steps.append(self.sessions.connect(dial.where, now, host.keys if host else None))
-        steps += [self.sessions.send(peer, data, now) for peer, data in out.tell]
+        steps += [self.sessions.send(peer, data, now) for peer, data in out.messages]
         steps += [self.sessions.close(peer, now) for peer in out.hang]
         steps += [
             self.sessions.receive(datagram, Relayed(source), now)

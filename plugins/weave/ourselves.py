@@ -24,7 +24,7 @@ PAUSE: Final = 6.0
 ANSWER: Final = 1.0
 """Seconds at least between two contradictions, which is less than suspicion ever lasts."""
 OBSERVED: Final = 4
-"""Addresses at which others see us that we tell of."""
+"""Addresses at which others see us, as we announce."""
 LOCAL: Final = (Kind.ENDPOINT, Kind.NETWORK, Kind.NAME)
 """Kinds of what the host's netkitd has us say."""
 

@@ -19,7 +19,7 @@ class Outcome:
     """
 
     persist: tuple[Change, ...] = ()
-    tell: tuple[tuple[PeerId, Message], ...] = ()
+    messages: tuple[tuple[PeerId, Message], ...] = ()
     publish: tuple[tuple[bytes, bytes], ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -36,15 +36,15 @@ class Outbox:
     def save(self, table: str, key: bytes, value: bytes | None) -> None:
         self.changes.append(Change(table, key, value))
 
-    def tell(self, peer: PeerId, message: Message) -> None:
+    def send(self, peer: PeerId, message: Message) -> None:
         if peer == self.me:
             self.own.append(message)
         else:
             self.messages.append((peer, message))
 
-    def tell_all(self, peers: tuple[PeerId, ...], message: Message) -> None:
+    def send_all(self, peers: tuple[PeerId, ...], message: Message) -> None:
         for peer in peers:
-            self.tell(peer, message)
+            self.send(peer, message)
 
     def take(self) -> Outcome:
         """What was collected since the last time."""

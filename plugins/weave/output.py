@@ -16,7 +16,7 @@ class Output:
 
     persist: list[Change] = field(default_factory=list)
     dial: list[Dial] = field(default_factory=list)
-    tell: list[tuple[PeerId, bytes]] = field(default_factory=list)
+    messages: list[tuple[PeerId, bytes]] = field(default_factory=list)
     hang: list[PeerId] = field(default_factory=list)
     """Sessions to end."""
     relayed: list[tuple[PeerId, bytes]] = field(default_factory=list)

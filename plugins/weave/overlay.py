@@ -151,7 +151,7 @@ class Overlay(Allocation, DataPlane):
                 self._free(value.network, address)
         if self._said() >= MOST_LOCAL and not self._told(kind, key):
             raise NoRoom(
-                f"a host tells others of {MOST_LOCAL} networks, endpoints and names at most"
+                f"a host announces {MOST_LOCAL} networks, endpoints and names at most"
             )
         return self.reactions.settle(self.node.put(kind, key, written, now), now)
 
@@ -173,7 +173,7 @@ class Overlay(Allocation, DataPlane):
             written[kind][key] = content
         if sum(len(records) for records in written.values()) > MOST_LOCAL:
             raise NoRoom(
-                f"a host tells others of {MOST_LOCAL} networks, endpoints and names at most"
+                f"a host announces {MOST_LOCAL} networks, endpoints and names at most"
             )
         step = NOTHING
         for each, records in written.items():  # what is gone first: there may be no room else

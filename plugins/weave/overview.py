@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from plugins.weave.parts import Parts
 
 
-# A peer is silent to who does not know its password: that cannot be told from the others.
+# A peer is silent to who does not know its password: that cannot be distinguished from the others.
 SILENT = "no answer: no peer there, another password, or a firewall"
 
 
@@ -188,7 +188,7 @@ def _where(overlay: Overlay, peer: PeerId | None, where: Where) -> str:
     if isinstance(where, Address):
         return str(where)
     hop = overlay.node.mesh.routes.next_hop(peer) if peer else None
-    return f"relay by {overlay.peer_name(hop)}" if hop else "relay by nobody"
+    return f"relay by {overlay.peer_name(hop)}" if hop else "relay, by no peer yet"
 
 
 def _peers(overlay: Overlay) -> tuple[PeerStatus, ...]:

@@ -51,7 +51,7 @@ class Parts:
         return self.reactions.settle(self.node.after(step, now), now)
 
     def _free(self, network: bytes, address: str) -> None:
-        """Conflict: another host's live endpoint has an address that nobody gives out."""
+        """Conflict: another host's live endpoint has an address outside all ranges."""
         packed = packed_of(address)
         if self.networks.given_out(self.node.space, network, prefixes.of(packed)):
             return
@@ -64,7 +64,7 @@ class Parts:
 
     def _hop(self, peer: PeerId) -> str:
         hop = self.node.mesh.routes.next_hop(peer)
-        return "nobody" if hop is None else self.peer_name(hop)
+        return "no peer" if hop is None else self.peer_name(hop)
 
 
 def packed_of(address: str) -> bytes:

@@ -2,9 +2,9 @@
 
 A peer with a session by relay is reached by relay, any other by the sleeve, and by fastdp where
 that may be and works.  It may be where both sides want it and neither wants what goes between them
-to be sealed: then never, whatever works.  Whether it works, probes tell: a VXLAN datagram as long
-as the longest packet of a network in common, which the other side reports by its session.  Three
-answers in a row lead up, though not within 30 s of a loss; three losses in a row lead down at
+to be sealed: then never, whatever works.  Whether it works, probes find out: a VXLAN datagram as
+long as the longest packet of a network in common, which the other side reports by its session.
+Three answers in a row lead up, though not within 30 s of a loss; three losses in a row lead down at
 once.  Where probes get no answer, they are repeated every half minute.
 """
 

@@ -1,9 +1,10 @@
-"""How long a datagram may be on one path (RFC 8899): probes of several sizes, and what they tell.
+"""How long a datagram may be on one path (RFC 8899): probes of several sizes, and what follows from
+them.
 
 A search goes in rounds: each size of a round is sent three times, and after a second the largest
 that arrived is known to pass, the next larger one of the round not to; so a round leaves a ninth
 of the range.  Each round has the size that is known to pass in it, too: where not even that comes
-through, the round tells nothing and is repeated.  Once nothing larger is left, the size in use is
+through, the round says nothing and is repeated.  Once nothing larger is left, the size in use is
 confirmed every ten seconds; where three of these in a row are lost, the path has become narrower
 without a word (a black hole): the search begins anew from the floor.  A path that became wider is
 found ten minutes later.
@@ -47,7 +48,7 @@ class PathMtu:
         self._round: dict[int, bool] = {}  # size -> whether it has arrived
         self._tries, self._next = 0, now
         self._lost = 0
-        self._void = 0  # rounds in a row that told nothing
+        self._void = 0  # rounds in a row that said nothing
         self._raise = inf
         self._begin(self._common())
 
@@ -110,7 +111,7 @@ class PathMtu:
         return self._search(now) if self._next <= now else []
 
     def _judge(self) -> None:
-        """What the round has told."""
+        """What the round has found."""
         self._void = 0
         passed = [size for size, arrived in self._round.items() if arrived]
         self.size = max([self.size, *passed])

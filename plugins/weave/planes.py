@@ -90,7 +90,8 @@ class ProbeVxlan(Event):
     """Please send a VXLAN datagram that must not be cut, once.
 
     Its inner frame has `data` at the end, filled with zeros before it, and reaches no container
-    there.  Whoever sees it come out of its VXLAN device calls `Overlay.saw_vxlan` with `data`.
+    there.  The host that sees it come out of its VXLAN device calls `Overlay.saw_vxlan` with
+    `data`.
     """
 
     to: Address

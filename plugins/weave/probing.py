@@ -21,7 +21,7 @@ MISSED: Final = 2
 MOST_ASKED: Final = 64
 """Requests of others that are answered at one time."""
 
-Tell = Callable[[PeerId, Message], None]
+Send = Callable[[PeerId, Message], None]
 
 
 @dataclass(slots=True)
@@ -37,11 +37,11 @@ class Prober:
     def __init__(
         self,
         ping: Callable[[PeerId, int], None],
-        tell: Tell,
+        send: Send,
         failed: Callable[[PeerId, float], None],
         random: Random,
     ) -> None:
-        self._ping, self._tell, self._failed, self._random = ping, tell, failed, random
+        self._ping, self._send, self._failed, self._random = ping, send, failed, random
         self._turn: list[PeerId] = []
         self._probes: dict[int, _Probe] = {}
         self._asked: dict[int, tuple[PeerId, int, float]] = {}
@@ -90,7 +90,7 @@ class Prober:
         return nonce
 
     def _nonce(self) -> int:
-        """Of chance, so that nobody can answer who was not asked."""
+        """Random, so that only a peer that was asked can answer."""
         return int.from_bytes(self._random(4), "big")
 
     def _overdue(self, nonce: int, now: float, neighbours: Sequence[PeerId]) -> None:
@@ -109,7 +109,7 @@ class Prober:
         self._probes[nonce] = _Probe(peer, now + 2 * PATIENCE, True)
         helpers = shuffled([other for other in neighbours if other != peer], self._random)
         for helper in helpers[:HELPERS]:
-            self._tell(helper, PingRequest(nonce, peer))
+            self._send(helper, PingRequest(nonce, peer))
 
     def asked(self, by: PeerId, message: PingRequest, now: float) -> None:
         """Ping somebody for a neighbour."""
@@ -136,7 +136,7 @@ class Prober:
         asked = self._asked.pop(nonce, None)
         if asked is not None:
             by, theirs, _ = asked
-            self._tell(by, Reached(theirs))
+            self._send(by, Reached(theirs))
 
     def reached(self, nonce: int) -> PeerId | None:
         """A Reached came; return a peer whose session is of no use, as others do reach it."""

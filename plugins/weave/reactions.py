@@ -1,4 +1,4 @@
-"""What follows in a host's part of an overlay from what its control plane did and told."""
+"""What follows in a host's part of an overlay from what its control plane did and reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from plugins.weave.step import Address, Change, Event, Send, Step, Where
 from plugins.weave.taken import Faulty, InUse
 
 INSIDE: Final = (Answered, KeysAdded, KeysUsed, KeysGone, Lossy, Probed, Received, Recorded)
-"""Events that nobody needs to hear of outside."""
+"""Events of no interest outside."""
 OURSELVES: Final = "cannot connect to ourself"
 FAILURES: Final = 512
 """Addresses of which it is remembered why an attempt failed."""
@@ -108,7 +108,7 @@ class Reactions:
     # -- one event -------------------------------------------------------------------------------
 
     def _on(self, event: Event, events: list[Event], now: float) -> list[Step]:
-        """Take up an event; it is told in the place in which it came."""
+        """Take up an event; it is reported in the order in which it came."""
         steps: list[Step] = []
         self._carriers.on(event, now)
         self._flush(events)

@@ -61,7 +61,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, eq=False):
     `version` orders all records of an origin (see `version`).  `digest` is `set_digest` of the
     origin's live records after this one.  `item` stands for the record in that digest and in
     manifests: the version and eight bytes of a hash of place and value, so that two records of one
-    version, which only a faulty origin makes, are told apart.
+    version, which only a faulty origin makes, are distinguished.
     """
 
     origin: PeerId

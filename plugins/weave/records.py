@@ -1,7 +1,7 @@
 """All records of all peers, as one of them keeps them.
 
 Sans-IO: what a call causes (changes for those who look at records, rows for the database, records
-to tell others) is collected and handed out by `Records.take`.  Rows have to be written before
+to send to others) is collected and handed out by `Records.take`.  Rows have to be written before
 anything is sent.
 
     records = Records(identity, crypto, random)
@@ -144,7 +144,7 @@ class Records:
         for origin, replica in touched.items():
             self._settle(origin, replica)
 
-    def hear(self, blobs: Iterable[bytes]) -> None:
+    def receive(self, blobs: Iterable[bytes]) -> None:
         """As `merge`, of records as they come; what is none is nothing."""
         new = []
         for blob in blobs:

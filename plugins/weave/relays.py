@@ -1,6 +1,6 @@
 """Datagrams between peers that cannot reach each other, passed on by those between them.
 
-They are sealed between the two ends: whoever passes them on can drop them, and nothing else.
+They are sealed between the two ends: the peer that passes them on can drop them, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ class Relays:
     def __init__(
         self,
         routes: Routes,
-        tell: Callable[[PeerId, Message], None],
+        send: Callable[[PeerId, Message], None],
         arrived: Callable[[PeerId, bytes], None],
     ) -> None:
-        self._routes, self._tell, self._arrived = routes, tell, arrived
+        self._routes, self._send, self._arrived = routes, send, arrived
 
     def send(self, target: PeerId, datagram: bytes) -> bool:
         """False: there is no way, or it is too large."""
         hop = self._routes.next_hop(target)
         if hop is None or len(datagram) > DATAGRAM:
             return False
-        self._tell(hop, Relay(self._routes.me, target, limits.HOPS, datagram))
+        self._send(hop, Relay(self._routes.me, target, limits.HOPS, datagram))
         return True
 
     def received(self, peer: PeerId, message: Relay) -> None:
@@ -40,4 +40,4 @@ class Relays:
         hop = self._routes.next_hop(message.target)
         if hop is not None and hop != peer and message.hops > 1:
             left = message.hops - 1
-            self._tell(hop, Relay(message.source, message.target, left, message.datagram))
+            self._send(hop, Relay(message.source, message.target, left, message.datagram))

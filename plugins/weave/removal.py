@@ -64,7 +64,7 @@ class Removal:
         self.drive(council, now)
 
     def drive(self, council: Council, now: float) -> None:
-        """Next steps of all; those that ended are told."""
+        """Next steps of all; those that ended are reported."""
         refused = dict(council.refused)
         for leaving in list(self.leaving.values()):
             leaving.objection = refused.get(leaving.pending) or leaving.objection

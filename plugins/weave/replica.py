@@ -40,7 +40,7 @@ class Replica:
         self.head: Record | None = None
         self.live: dict[Place, Record] = {}
         self.gone: dict[Place, Record] = {}
-        """The newest deletions, oldest first, for those who have not heard of them."""
+        """The newest deletions, oldest first, for those who do not know of them."""
         self.floor = 0
         """Of versions up to this one only those live or in `wanted` count: others are deleted."""
         self.wanted: frozenset[bytes] = frozenset()
@@ -114,7 +114,7 @@ class Replica:
         """Take a manifest; False: it is not that of the head.
 
         What it lists and is not here is in `wanted` after that.  What is here and not listed ends
-        with `settle`, once all that is listed is here: a record that nobody has any more leaves
+        with `settle`, once all that is listed is here: a record that no peer has any more leaves
         everybody with what there was before.
         """
         listed = frozenset(items)

@@ -105,7 +105,7 @@ class Requests:
 
     def serve(self, council: Council | None, leased: bool, early: bool, now: float) -> None:
         """Answer those that can be answered, and those whose time is over.  `early`: look for space
-        of the range that nobody asked for yet."""
+        of the range that was not asked for yet."""
         full: set[tuple[bytes, Prefix]] = set()
         wanted: set[tuple[bytes, Prefix]] = set()
         if early and council is not None:

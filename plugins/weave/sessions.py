@@ -104,7 +104,7 @@ class Sessions:
         return self._to(peer, Kind.CONTROL, Control(What.MESSAGE, message), now)
 
     def probe(self, peer: PeerId, number: int, size: int, now: float) -> Step:
-        """A datagram of `size` bytes that must not be cut; `Probed` tells that it arrived."""
+        """A datagram of `size` bytes that must not be cut; `Probed` says that it arrived."""
         return self._to(peer, Kind.PROBE, Control(What.PROBE, number=number, size=size), now)
 
     def arrived(self, peer: PeerId, number: int, size: int, now: float) -> Step:
@@ -112,7 +112,8 @@ class Sessions:
         return self._to(peer, Kind.CONTROL, Control(What.ARRIVED, number=number, size=size), now)
 
     def lossy(self, peer: PeerId, lossy: bool, now: float) -> Step:
-        """Tell a peer whether its data gets lost on its way to us; it hears `Lossy`, or nothing."""
+        """Report to a peer whether its data gets lost on its way to us; it gets `Lossy`, or
+        nothing."""
         return self._to(peer, Kind.CONTROL, Control(What.LOSSY, lossy=lossy), now)
 
     def observed(self, index: int, source: Where, now: float) -> Step:
@@ -134,7 +135,7 @@ class Sessions:
         return self._told(link, now)
 
     def renew(self, peer: PeerId, now: float) -> Step:
-        """New keys at once: whoever counted what was sealed under the old ones is gone."""
+        """New keys at once: the worker that counted what was sealed under the old ones is gone."""
         link = self._links.get(peer)
         return self._rekey(link, now) if link else NOTHING
 
@@ -145,8 +146,8 @@ class Sessions:
 
     def refuse(self, peers: frozenset[PeerId], now: float) -> Step:
         """From now on no session with any of these is asked for, until this is called again without
-        them.  Those that *they* ask for are established: whoever knows why has to tell them so, and
-        to end the session soon."""
+        them.  Those that *they* ask for are established: the caller that knows why has to report
+        it, and to end the session soon."""
         self._handshakes.refused = peers
         step = NOTHING
         for peer in sorted(peers):
@@ -302,14 +303,14 @@ class Sessions:
         new = reported != link.reported
         step = Step(events=(KeysUsed(link.peer, *reported),)) if new else NOTHING
         link.reported = reported
-        if ours != session.said:  # the other side has to hear of it, too
+        if ours != session.said:  # the other side has to know of it, too
             step += self._rekey(link, now)
         return step
 
     def _look_at(self, link: Link, now: float) -> Step:
         if now >= link.last_received + DEAD or link.current.expired(now):
             silent = now >= link.last_received + DEAD
-            why = f"nothing was heard for {DEAD:.0f} s" if silent else "its keys ran out"
+            why = f"nothing was received for {DEAD:.0f} s" if silent else "its keys ran out"
             return Step(events=(*self._drop(link.peer), Lost(link.peer, why)))
         step = NOTHING
         if now >= min(link.current.rekey_at(), link.last_received + SILENT):

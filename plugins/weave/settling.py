@@ -1,4 +1,4 @@
-"""What the overlay's process is told, as its own values: answers, news, ways, datagrams."""
+"""What the overlay's process is given, as its own values: answers, news, ways, datagrams."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def removed(event: Removed, ticket: str) -> Settled:
 
 
 def news(event: Event, name: Callable[[PeerId], str]) -> list[dict[str, Any]]:
-    """For clients that subscribed, and for the log; [] of what concerns nobody."""
+    """For clients that subscribed, and for the log; [] of what concerns none."""
 
     def who(peer: PeerId) -> dict[str, Any]:
         return {"peer": short(peer), "name": name(peer)}

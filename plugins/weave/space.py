@@ -106,7 +106,7 @@ class Space:
         self._dispatch(CODEC.decode(data), source, now)
         self._run(now)
 
-    def heard(self, origin: PeerId, key: bytes, value: bytes | None, now: float) -> None:
+    def received(self, origin: PeerId, key: bytes, value: bytes | None, now: float) -> None:
         """A record of another peer, of kind SPACE; None: it is deleted.  WireError: it is none."""
         if key == b"entry" and value is not None:
             message = CODEC.decode(value)
@@ -114,7 +114,7 @@ class Space:
                 raise WireError("that record has to be an entry of the ledger")
             self._dispatch(message, origin, now)
         elif key == b"" and origin != self.me:
-            self.following.met(origin, self.meeting.heard(origin, value), now)
+            self.following.met(origin, self.meeting.received(origin, value), now)
         self._run(now)
 
     def view(self, alive: frozenset[PeerId], now: float) -> None:
@@ -303,7 +303,7 @@ class Space:
                 break
         if council is not None:
             self.seeker.drive(council, now)
-            self._tell(council, leased)
+            self._send(council, leased)
 
     def _early(self, council: Council, now: float) -> bool:
         """Whether to ask for a share unasked, as this host may be cut off when it is wanted."""
@@ -320,7 +320,7 @@ class Space:
             self.giver.settled(council, name, self.holdings.pool)
         council.refused.clear()
 
-    def _tell(self, council: Council, leased: bool) -> None:
+    def _send(self, council: Council, leased: bool) -> None:
         """Others what we have, and who uses it whether he may."""
         reports = self.holdings.owns or self._fenced is not None
         if reports and self._fenced is not (not leased):

@@ -38,7 +38,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class SpaceStatus:
-    """Of one peer.  `range` is None where it has met nobody whose range it could join."""
+    """Of one peer.  `range` is None where it has met no peer whose range it could join."""
 
     range: str | None
     ledger: bytes | None  # which range: peers of different ones have nothing in common
@@ -53,7 +53,7 @@ class SpaceStatus:
     fenced: str | None  # why nothing may be in use here; None: it may
     waiting: tuple[Waiting, ...]
     conflicts: tuple[str, ...]  # what the user has to see to, and how
-    without: str = ""  # why there is no range; "": there is one, or nobody was to be met
+    without: str = ""  # why there is no range; "": there is one, or no peer was to be met
 
 
 def usable(space: Space, now: float) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ AddressField = tuple[Annotated[str, msgspec.Meta(max_length=45)], Port]
 Mac = Annotated[bytes, msgspec.Meta(min_length=6, max_length=6)]
 Ip = Annotated[bytes, msgspec.Meta(min_length=4, max_length=16)]
 NetworkId = Annotated[bytes, msgspec.Meta(min_length=1, max_length=32)]
-PREFIX: Final = 8  # bytes of a peer's id that tell neighbours apart
+PREFIX: Final = 8  # bytes of a peer's id that distinguish neighbours
 
 
 class Statement(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -71,7 +71,7 @@ class Removed(Statement, frozen=True):
 
 
 class Forgotten(Statement, frozen=True):
-    """Kind FORGOTTEN, key: a dead peer's id whose records nobody keeps any more."""
+    """Kind FORGOTTEN, key: a dead peer's id whose records are kept no more."""
 
     version: Count
     """Of the newest record that is forgotten; newer ones bring the peer back."""

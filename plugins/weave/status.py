@@ -49,7 +49,7 @@ class ConnectionStatus:
     state: str
     """established, connecting, retrying, failed."""
     encrypted: bool
-    """Of data; what peers tell each other always is."""
+    """Of data; what peers send each other always is."""
     way: str
     """fastdp, sleeve, relay, none."""
     reason: str
@@ -80,7 +80,7 @@ class TargetStatus:
     name: str
     """As the user wrote it."""
     peer: str
-    """Id of who was found there; "": nobody yet."""
+    """Id of who was found there; "": none yet."""
 
 
 @dataclass(frozen=True, slots=True)

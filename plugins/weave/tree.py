@@ -1,6 +1,6 @@
 """A tree of digests over the records of origins, so that two peers find what differs.
 
-Those of peers that are dead are left out: some of them may be with nobody any more, and what is
+Those of peers that are dead are left out: some of them may be gone everywhere, and what is
 known of them differs for good.
 
 256 buckets, by the first byte of the origin's id; 16 groups of 16 buckets; one root.  A digest is

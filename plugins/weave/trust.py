@@ -22,7 +22,7 @@ class Trust:
         """Whether we demand that data from and to there is sealed.
 
         By relay it is, for who relays would read along, and could change it: that it is sealed
-        costs nothing there, as relaying costs more.  From host to host nobody asked for secrecy
+        costs nothing there, as relaying costs more.  From host to host no secrecy was asked for
         without a password; with one, addresses of a trusted subnet are exempt.
         """
         if not isinstance(where, Address):

@@ -3,8 +3,8 @@
 Ids of peers lie on a ring of 2**128.  A peer's fingers (Stoica et al., Chord, 2001) are the first
 peers at or after its own id plus 1/2, 1/4, 1/8 ... of the ring, down to the next one.  Neighbours
 are those one of which has the other for a finger: about 2 log2(n) each, any two log2(n) steps
-apart, and whoever comes or goes changes those of few others.  All peers that know of the same peers
-agree.
+apart, and a peer that comes or goes changes those of few others.  All peers that know of the same
+peers agree.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _fingered(me: PeerId, others: Sequence[PeerId]) -> list[PeerId]:
         high = bisect_right(others, _id(own - (1 << bit)))
         found += others[low:high] if low <= high else [*others[low:], *others[:high]]
         if 1 << bit <= (before - last) % _RING:
-            break  # there is nobody but `previous` from here on
+            break  # there is none but `previous` from here on
     return found
 
 

@@ -50,7 +50,7 @@ class Voting:
         self._acceptor = Acceptor(1)
         self._asked: set[PeerId] = set()  # whose take-over we were asked to vote for
         self._proposal: Proposal | None = None
-        self._round = 0  # the highest that was heard of
+        self._round = 0  # the highest known
         self._queue: dict[bytes, tuple[Operation, PeerId, float]] = {}
         self._resume = float("-inf")  # not to propose before
 
@@ -82,7 +82,7 @@ class Voting:
         self._remember(mine)
         number, earlier = mine.number, mine.entry
         accepted = mine.accepted if earlier else None
-        self._out.tell(source, Promise(
+        self._out.send(source, Promise(
             self.replica.ledger.id, number, asked.ballot, accepted, earlier,
             self.objection(asked.entry, now)[:200],
         ))  # fmt: skip
@@ -102,7 +102,7 @@ class Voting:
         self._remember(mine)
         signature = self._context.sign(vote_text(asked.entry, asked.ballot))
         ledger = self.replica.ledger.id
-        self._out.tell(source, Accepted(ledger, mine.number, asked.ballot, signature))
+        self._out.send(source, Accepted(ledger, mine.number, asked.ballot, signature))
 
     def _current(self, entry: Entry, source: PeerId, now: float) -> bool:
         ledger = self.replica.ledger
@@ -116,7 +116,7 @@ class Voting:
 
     def _decline(self, entry: Entry, ballot: Ballot, source: PeerId, objection: str) -> None:
         ledger, promised = self.replica.ledger.id, self._acceptor.promised
-        self._out.tell(source, Declined(ledger, entry.number, ballot, promised, objection[:200]))
+        self._out.send(source, Declined(ledger, entry.number, ballot, promised, objection[:200]))
 
     def _remember(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
@@ -174,7 +174,7 @@ class Voting:
         if not self.member or taken or source in self._asked:
             return
         self.promises.give(source, now)
-        self._out.tell(source, Grant(ledger.id, asked.round, ledger.number + voted))
+        self._out.send(source, Grant(ledger.id, asked.round, ledger.number + voted))
 
     # -- proposals -------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class Voting:
         ledger = self.replica.ledger
         text = ledger.objection(operation)
         if text:
-            self._out.tell(source, Unwanted(ledger.id, name(operation), ledger.number, text[:200]))
+            self._out.send(source, Unwanted(ledger.id, name(operation), ledger.number, text[:200]))
         elif sum(by == source for _, by, _ in self._queue.values()) < SHARE:
             self._queue.setdefault(name(operation), (operation, source, now + DROPPED))
             self.propose(now)
@@ -205,7 +205,7 @@ class Voting:
             ballot=ballot, mine=entry, members=ledger.council,
             until=now + PATIENCE * self._context.jitter(),
         )  # fmt: skip
-        self._out.tell_all(ledger.council, Prepare(ledger.id, ballot, entry))
+        self._out.send_all(ledger.council, Prepare(ledger.id, ballot, entry))
 
     def promised(self, promise: Promise, source: PeerId, now: float) -> None:
         proposal = self._ours(promise.number, promise.ballot)
@@ -214,7 +214,7 @@ class Voting:
             return
         if proposal.promised(source, promise) and proposal.entry:
             accept = Accept(ledger.id, proposal.ballot, proposal.entry)
-            self._out.tell_all(proposal.members, accept)
+            self._out.send_all(proposal.members, accept)
         elif proposal.entry is None and proposal.hopeless:
             self._give_up(proposal, proposal.hopeless, now)
 
@@ -269,7 +269,7 @@ class Voting:
         queued = self._queue.pop(operation, None)
         if queued:
             ledger = self.replica.ledger
-            self._out.tell(
+            self._out.send(
                 queued[1], Unwanted(ledger.id, operation, ledger.number, objection[:200])
             )
 

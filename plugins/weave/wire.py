@@ -8,8 +8,8 @@
 
 `index` is one that the receiver chose for the session; in a handshake's first message, which has no
 receiver's yet, it is the sender's.  The 16 bytes before what is sealed are its associated data, and
-the counter is the nonce.  Every handshake message has the same size, so that nobody who answers one
-sends more than he got.
+the counter is the nonce.  Every handshake message has the same size, so that no host that answers
+one sends more than he got.
 
 Everything here is called with bytes of strangers.  A parser returns a value that is made into the
 same bytes again, or raises `WireError`; it does nothing else.
@@ -62,7 +62,7 @@ class Kind(IntEnum):
 
 
 class Pattern(IntEnum):
-    """Which handshake: with a peer whose key is known, or with whoever is at an address."""
+    """Which handshake: with a peer whose key is known, or with any peer at an address."""
 
     XX = 0
     IK = 1

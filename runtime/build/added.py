@@ -61,14 +61,14 @@ def _found(folder: Path, name: str) -> Found:
 
 
 def _store(body: Download, fd: int, report: Report) -> None:
-    got, told = 0, time.monotonic()
+    got, reported = 0, time.monotonic()
     while data := body.read(_PIECE):
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(fd, rest) :]
         got += len(data)
-        if time.monotonic() - told > _PAUSE:
-            told = time.monotonic()
+        if time.monotonic() - reported > _PAUSE:
+            reported = time.monotonic()
             report(_progress(got, max(body.size, 0)))
     report(_progress(got, max(body.size, got)))
 

@@ -122,5 +122,5 @@ def extent(start: int, end: int) -> bytes:
 
 
 def _framed(*fields: bytes) -> bytes:
-    """One text of several, from which they could be told apart again."""
+    """One text of several, from which they could be separated again."""
     return b"".join(b"%d:%b," % (len(field), field) for field in fields)

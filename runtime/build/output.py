@@ -1,4 +1,4 @@
-"""What a build tells its client, in the order of its stages although they run side by side.
+"""What a build sends its client, in the order of its stages although they run side by side.
 
 Messages are objects of Docker's progress stream.  A stage whose turn has not come is kept back, up
 to a bound; beyond it the stage waits.

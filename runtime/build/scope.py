@@ -19,7 +19,7 @@ def resolve(root: Root, path: str) -> str:
 
     What does not exist is taken as it is written: a link to nothing leads there.  OSError (ELOOP
     for links in a circle, ENOTDIR for a path through a file).  The answer is a name, not a claim:
-    whoever opens it does so below `root`.
+    it is to be opened below `root`.
     """
     return resolved(partial(link_target, root), path)
 

@@ -68,7 +68,7 @@ class BuildService:
             running.set()
 
     def build(self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel) -> None:
-        """Build an image, and tell `send` about it.
+        """Build an image, and report to `send`.
 
         What it raises before the first message is the request's own fault; later it is a step's.
         """

@@ -101,7 +101,7 @@ def build_container_services(
     networks.links.scopes.desired_state.administered = partial(administers, store)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     images = ImageStore(paths.images, database, partial(_users, store), boot_id)
-    images.events.tell = partial(events.emit, "image")
+    images.events.emit = partial(events.emit, "image")
     volumes = _volumes(paths, database, events, store)
     shared = InitLayers(paths.init_layers, paths.snapshots)
     snapshots = OverlaySnapshots(paths.snapshots, images, shared)

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from runtime.images.blobs import Blobs
+from runtime.images.image_events import ImageEvents
 from runtime.images.layers import Layers
 from runtime.images.reference import Reference
-from runtime.images.telling import ImageEvents
 
 
 class Contents(Protocol):

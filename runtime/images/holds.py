@@ -19,12 +19,12 @@ class Hold:
         self.user = user
         self._tags = tag_store
         self._ids: set[str] = set()
-        self.mattered = False  # somebody asked whether one of them is used, and was told so
+        self.mattered = False  # the answer to a question was that one of them is used
 
     def keep(self, id: str) -> None:
         """Use it from now on.  NotFound if it has been removed.
 
-        Whoever removes images asks for their users in the transaction that removes them.
+        A removal of images asks for their users in the transaction that removes them.
         """
         with self._tags.atomically():
             if not self._tags.has(id) or self._tags.is_deleted(id):

@@ -21,6 +21,7 @@ from runtime.images.blobs import Blobs, encoded
 from runtime.images.config import history
 from runtime.images.garbage import Garbage
 from runtime.images.holds import Hold, Holds
+from runtime.images.image_events import ImageEvents
 from runtime.images.importing import ImportRequest, import_image
 from runtime.images.layers import Layers, StoredLayer
 from runtime.images.model import Image
@@ -31,7 +32,6 @@ from runtime.images.removal import ImageUser, Removal, Users
 from runtime.images.saved import SavedImage
 from runtime.images.sweep import Sweep
 from runtime.images.tags import TagStore
-from runtime.images.telling import ImageEvents
 
 log = logging.getLogger("netkit.images")
 

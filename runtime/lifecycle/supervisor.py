@@ -65,7 +65,7 @@ class Supervisor:
         )
 
     def pruned(self, freed: int) -> None:
-        """Tell the end of a prune of containers, which freed that many bytes."""
+        """Emit the end of a prune of containers, which freed that many bytes."""
         what = {"reclaimed": str(freed)}
         threads.attempt("event prune", lambda: self._events.emit("container", "prune", "", what))
 

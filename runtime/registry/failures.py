@@ -21,7 +21,7 @@ class Refused(NetkitError):
     def __init__(self, message: str, *, http: int, code: str = "", scope: bool = False) -> None:
         super().__init__(message)
         self.http, self.code = http, code
-        self.scope = scope  # the token lacks it: nobody may tell whether the repository exists
+        self.scope = scope  # the token lacks it: whether the repository exists must not be revealed
 
     @property
     def retryable(self) -> bool:

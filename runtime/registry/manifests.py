@@ -91,7 +91,7 @@ def parse(raw: bytes, media_type: str, what: str) -> Manifest | Index:
     own = found.media_type or kind
     if kind in {*ACCEPT} and own != kind:
         raise InvalidSpec(f"{what} says it is {own[:100]!r}, and was sent as {kind}")
-    # Two readings of one digest are an attack on whoever compares digests (CVE-2021-41190).
+    # Two readings of one digest are an attack on a client that compares digests (CVE-2021-41190).
     if found.manifests is not None and (found.config is not None or found.layers is not None):
         raise InvalidSpec(f"{what} is malformed: an index and a manifest at once")
     if found.manifests is not None and own in {*_INDEXES, "", "application/json"}:

@@ -215,7 +215,7 @@ class Pull:
             with self.slots.transfer(self.cancel), spool:
                 job = pool.submit(self._unpack, source, diff_id)
                 # What cannot be unpacked comes to its end as well: if it is not what the manifest
-                # says, that is the reason to be told.
+                # says, that is the reason to report.
                 self._download().fetch(spool, layer, report)
                 report.say("Download complete")
             job.result()
@@ -249,7 +249,7 @@ class _Watched:
 
 
 def finish(jobs: Sequence[Future[None]], cancel: Cancel) -> None:
-    """Wait for all; at the first failure the others are told to end, and it is raised."""
+    """Wait for all; at the first failure the others are asked to end, and it is raised."""
     done, waiting = wait(jobs, return_when=FIRST_EXCEPTION)
     failures = [error for job in done if (error := job.exception()) is not None]
     if failures:

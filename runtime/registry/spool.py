@@ -31,7 +31,7 @@ class Spool:
             self._news.notify_all()
 
     def close(self) -> None:
-        """Nobody reads any more."""
+        """No reader is left."""
         self._file.close()
 
     @property

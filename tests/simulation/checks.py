@@ -57,7 +57,7 @@ class Checker:
         life = self.lives.get(host.number)
         if life is None or life.mesh is not mesh:
             life = self.lives[host.number] = Life(mesh)
-        for _, data in output.tell:
+        for _, data in output.messages:
             if len(data) > limits.MESSAGE + 80:
                 raise Violation(f"host {host.number} sends a message of {len(data)} bytes")
         self._addresses(host, output)

@@ -177,7 +177,7 @@ class Host:
             self._handshake(dial.where, 0, dial.peer, b"")
         for peer in output.hang:
             self.sessions.pop(peer, None)
-        for peer, data in output.tell:
+        for peer, data in output.messages:
             session = self.sessions.get(peer)
             if session is not None:
                 self._carry(peer, session, data)

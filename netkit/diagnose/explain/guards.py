@@ -1,6 +1,6 @@
 """Recognise netkit's own rules on frames: the addresses that a bridge port may send from.
 
-Which tables say so is the driver's to tell (netkit.model.layout.PortSecurity).  One that another
+Which tables say so the driver says (netkit.model.layout.PortSecurity).  One that another
 tool changed is none of them.  Pure.
 """
 

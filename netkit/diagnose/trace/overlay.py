@@ -36,7 +36,7 @@ def network_of(bridge: str, observer: Observer) -> OverlayNetwork | None:
 
 
 def located(vni: int, mac: str, address: IPv4Address, observer: Observer) -> Located | None:
-    """None: there is nobody to ask."""
+    """None: there is no process to ask."""
     try:
         return observer.located(vni, mac=mac, address=address)
     except (NotFound, KernelError):  # it does not run, or does not answer

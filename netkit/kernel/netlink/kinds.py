@@ -98,7 +98,7 @@ def _number(option: Option, value: str) -> bytes | None:
 def named(kind: str, data: bytes) -> str:
     """The kind as the model has it, from IFLA_INFO_KIND and IFLA_INFO_DATA: a tap is a "tun" there.
 
-    Kernels that have no IFLA_TUN_TYPE do not tell the two apart.
+    Kernels that have no IFLA_TUN_TYPE do not distinguish the two.
     """
     is_tap = kind == TUN and attributes(data).get(TUN_TYPE) == bytes([TYPE_TAP])
     return TAP if is_tap else kind

@@ -62,7 +62,7 @@ def _messages(
         s = sets[r.table, r.set]
         inner = _key(s, r)
         if kind == NEWSETELEM:
-            element_text(s, r)  # what nft cannot write it could not undo, and nobody could read
+            element_text(s, r)  # what nft cannot write it could not undo, nor list
             inner += _comment(r) + (_data(s, r.value) if s.data else b"")
         by_set.setdefault((r.table, r.set), []).append(nest(read.LIST_ELEM, inner))
     for (table, name), items in by_set.items():

@@ -211,7 +211,7 @@ class Fabric:
     # -- who may send ----------------------------------------------------------
 
     def _admit(self, senders: set[bytes]) -> None:
-        """Let these in by VXLAN; where that cannot be checked, nobody."""
+        """Let these in by VXLAN; where that cannot be checked, none."""
         if self._no_fastdp:
             return  # until the next repair
         if self._filter is None:

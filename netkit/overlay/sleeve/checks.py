@@ -1,7 +1,7 @@
 """Which addresses the frames of a peer may come from: those of its own containers.
 
-Whoever holds the network's key can seal any frame.  So the source addresses of each frame that is
-received are compared with what the control plane says of the peer that sealed it, and of the
+A host that holds the network's key can seal any frame.  So the source addresses of each frame that
+is received are compared with what the control plane says of the peer that sealed it, and of the
 network it is in.  IPv6 addresses of link-local scope (RFC 4291, 2.5.6) are a host's own affair: the
 MAC address is enough.
 """
@@ -26,7 +26,7 @@ class Owner:
     addresses: frozenset[bytes]  # packed, IPv4 and IPv6
 
     def has(self, address: bytes | None) -> bool:
-        """Whatever it is of link-local scope; None is nobody's."""
+        """Whatever it is of link-local scope; None belongs to no one."""
         return address is None or address in self.addresses or address[:2] == LINK_LOCAL
 
 

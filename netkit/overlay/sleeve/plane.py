@@ -48,7 +48,7 @@ class _Network:
 
 
 class Plane:
-    """One thread uses it.  What a method tells is in force when it returns; ValueError: refused.
+    """One thread uses it.  What a method sends is in force when it returns; ValueError: refused.
 
     Where a worker is dead, or dies meanwhile, it is sent with the next `revive`.
     """
@@ -150,7 +150,7 @@ class Plane:
     def _tell(self, message: tables.Message, files: Iterable[int] = ()) -> None:
         for worker in self._workers.values():
             try:
-                worker.tell(message, tuple(files))
+                worker.send(message, tuple(files))
             except Dead:
                 continue  # `files` says so to the caller
 
@@ -161,7 +161,7 @@ class Plane:
         found = []
         for role in ROLES:
             try:
-                answer = self._workers[role].tell(tables.AskCounts())
+                answer = self._workers[role].send(tables.AskCounts())
             except Dead:
                 answer = Counts()
             found.append(answer if isinstance(answer, Counts) else Counts())
@@ -170,7 +170,7 @@ class Plane:
     def received(self) -> dict[int, Received]:
         """Of peers that something came from since this was asked for last."""
         try:
-            answer = self._workers["receive"].tell(tables.AskReceived())
+            answer = self._workers["receive"].send(tables.AskReceived())
         except Dead:
             return {}
         return answer.peers if isinstance(answer, tables.Reception) else {}
@@ -193,7 +193,7 @@ class Plane:
     # death
 
     def revive(self) -> Lost:
-        """Start workers that have ended, and tell them all that they can go on with.  OSError."""
+        """Start workers that have ended, and send them all that they need to go on.  OSError."""
         peers: tuple[int, ...] = ()
         indexes: tuple[int, ...] = ()
         for role, worker in self._workers.items():
@@ -227,14 +227,14 @@ class Plane:
     def _repeat(self, worker: Worker) -> None:
         try:
             for number, network in self._networks.items():
-                worker.tell(tables.PutNetwork(number), [network.tap])
+                worker.send(tables.PutNetwork(number), [network.tap])
                 for host in network.hosts.values():
-                    worker.tell(host)
-                worker.tell(tables.Members(number, network.members))
+                    worker.send(host)
+                worker.send(tables.Members(number, network.members))
             for peer in self._peers.values():
-                worker.tell(peer)
+                worker.send(peer)
             for session in self._sessions.values():
-                worker.tell(session)
+                worker.send(session)
         except Dead:
             return  # once more
 

@@ -1,4 +1,4 @@
-"""A worker, as whoever starts it sees it: a process, and a socket for messages."""
+"""A worker, as seen by the process that starts it: a process, and a socket for messages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Worker:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def tell(self, message: tables.Message, files: Sequence[int] = ()) -> tables.Answer:
+    def send(self, message: tables.Message, files: Sequence[int] = ()) -> tables.Answer:
         """Send a message, with files, and wait for its answer.  Dead; ValueError: it is refused."""
         rights = array.array("i", files)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if files else []

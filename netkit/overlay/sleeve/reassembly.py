@@ -1,6 +1,6 @@
 """Payloads of which datagrams came one by one: reordered, or not all of them.
 
-Each session has a table of its own, so nobody who cannot send with its index fills it, and no
+Each session has a table of its own, so only a peer that sends with its index can fill it, and no
 peer can empty another's.
 """
 

@@ -92,7 +92,7 @@ class Opening:
         return size
 
     def old(self, counter: int) -> bool:
-        """Was it seen, or is it too old to tell?  Nothing is where nothing is sealed."""
+        """Was it seen, or is it older than the window?  Nothing is where nothing is sealed."""
         if counter > self._highest or not self.sealed:
             return False
         if counter + WINDOW <= self._highest:
@@ -148,7 +148,7 @@ class Keys(Generic[Of]):
                 self._spend(next(iter(self._former)))
 
     def spend(self) -> None:
-        """Refuse all there are from now on: whoever had their counters has died."""
+        """Refuse all there are from now on: the process that had their counters has ended."""
         for name in [*self._made, *self._former]:
             self._spend(name)
 

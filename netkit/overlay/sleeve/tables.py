@@ -1,7 +1,7 @@
 """Messages from and to the workers of the sleeve on their control socket.
 
 msgpack, one message a packet of a SEQPACKET socket; files go along as SCM_RIGHTS.  A worker keeps
-no more than its tables: whoever starts it sends everything first.
+no more than its tables: the process that starts it sends everything first.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def read(frame: bytes | memoryview) -> Vnet:
 def source_address(frame: bytes) -> bytes | None:
     """The IPv4 or IPv6 source of a frame, of ARP its sender; None if it is none of these.
 
-    A frame that is too short for what it says it is has a short address, which is nobody's.
+    A frame that is too short for what it says it is has a short address, which belongs to no one.
     """
     kind = frame[ETHERTYPE:NETWORK]
     if kind == IPV4:

@@ -12,7 +12,7 @@ from runtime.cancellation import Cancel
 
 class Builds(Protocol):
     def build(self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel) -> None:
-        """Build an image, and tell `send` about it, which is called from several threads.
+        """Build an image, and report to `send`, which is called from several threads.
 
         Errors before the first message are the request's; Cancelled once `cancel` is set.
         """

@@ -40,7 +40,7 @@ class Weave(Protocol):
 
     def reset(self, *, force: bool = False) -> list[str]:
         """End it, give its addresses to another peer, and forget all of it, and the network
-        weave: this host becomes a new peer.  With `force` nobody is waited for.
+        weave: this host becomes a new peer.  With `force` no other peer is waited for.
 
         Names of the containers that were taken off the network; they run on.
         """

@@ -24,7 +24,7 @@ log = logging.getLogger("netkit.api")
 
 HANDSHAKE = 15.0  # seconds a client gets for the handshake
 _RECORDS = 1 << 14  # bytes decrypted at a time
-# What a client that was not told of TLS begins with, and gets, as from Go's server.
+# What a client that does not use TLS begins with, and gets, as from Go's server.
 _HTTP = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO", b"DELET")
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 

@@ -3,7 +3,7 @@
     a container starts --> allocate, claim                              (threads of operations)
     rows changed       --> Held, compared with rows --> Release, Claim  (the thread that follows)
 
-The rows are the truth.  Whoever has an address in the process and not in a row is either inside
+The rows are the truth.  What has an address in the process and not in a row is either inside
 `holding`, about to write the row, or has lost it: then it is released.
 """
 

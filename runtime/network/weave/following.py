@@ -3,7 +3,7 @@
     the process ended  --> it is started again, and sent everything
     it does not answer --> it is killed (`liveness` decides when), and has ended
     rows changed       --> compared with what was sent last: the differences
-    it reports         --> whoever wants to know (`on_event`)
+    it reports         --> subscribers (`on_event`)
     half a minute      --> everything is compared, whatever was noticed
 
 It compares and never remembers what happened, so a kill of either process at any time does no

@@ -208,7 +208,7 @@ def _container(member: Member, host_address: str) -> RemoteContainer:
 
 
 def _valid(names: Iterable[str]) -> list[str]:
-    """Those that a resolver can be asked for; localhost is nobody else's (RFC 6761, 6.3)."""
+    """Those that a resolver can be asked for; localhost is the container's own (RFC 6761, 6.3)."""
     return [
         name for name in names
         if len(name) <= LONGEST and _NAME.fullmatch(name) and name.lower() != LOCALHOST

@@ -85,7 +85,7 @@ class Host:
         self.space.restore(self.disk, self.now)
         for (origin, key), (_, value) in sorted(self.records.items()):
             if origin != self.me:
-                self.space.heard(origin, key, value, self.now)
+                self.space.received(origin, key, value, self.now)
         self.settle()
 
     def stop(self) -> None:
@@ -109,14 +109,14 @@ class Host:
         if accident < 2 * self.world.crashes:  # before anything was sent
             self.stop()
             return
-        for peer, message in outcome.tell:
+        for peer, message in outcome.messages:
             self.world.send(self, peer, CODEC.encode(message))
         for key, value in outcome.publish:
             version = self.records.get((self.me, key), (0, b""))[0] + 1
             self.records[self.me, key] = version, value
         if outcome.publish:
             self.world.spread(self)
-        self.world.heard(self, outcome.events)
+        self.world.received(self, outcome.events)
         self.events += outcome.events
         wait = (self.space.deadline() - self.now) / self.rate
         self.due = self.world.now + max(wait, 0.01)
@@ -140,7 +140,7 @@ class Host:
             if place[0] == self.me or record[0] <= self.records.get(place, (0,))[0]:
                 continue
             self.records[place] = record
-            self.do(lambda space, now, p=place, r=record: space.heard(*p, r[1], now))
+            self.do(lambda space, now, p=place, r=record: space.received(*p, r[1], now))
 
     # -- what is looked at -----------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class World:
 
     # -- what must never be ----------------------------------------------------------------------
 
-    def heard(self, host: Host, events: Iterable[Event]) -> None:
+    def received(self, host: Host, events: Iterable[Event]) -> None:
         """There is one entry for each number, and one holder of an address on a host."""
         for event in events:
             if isinstance(event, Recorded):

@@ -35,11 +35,13 @@ class Trio:
             for number in range(3)
         ]
         self.victim, self.other, self.insider = self.hosts
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         for host in self.hosts:
             host.targets = [each.address for each in self.hosts if each is not host]
             host.start()
-            host.watch = lambda host, output: self.heard.extend(data for _, data in output.tell)
+            host.watch = lambda host, output: self.received.extend(
+                data for _, data in output.messages
+            )
         self.clock.run(10)
         value = encode(Endpoint(NETWORK, MAC, (ADDRESS,), ("web",)))
         mesh = self.core(self.victim).mesh
@@ -125,7 +127,7 @@ def test_a_relayed_datagram_says_nothing_by_itself(trio: Trio) -> None:
 @pytest.mark.slow
 def test_messages_that_were_changed_or_repeated_change_nothing(trio: Trio) -> None:
     draw = random.Random(1)
-    said = list(trio.heard)
+    said = list(trio.received)
     for _ in range(20_000):
         data = bytearray(draw.choice(said))
         for _ in range(draw.choice((0, 1, 1, 2, 8))):

@@ -59,7 +59,7 @@ class Peer:
         self.records.delete(Kind.ENDPOINT, key)
         return self.note()[-1]
 
-    def hear(self, *records: Record) -> None:
+    def receive(self, *records: Record) -> None:
         self.records.merge(decode(record.blob) for record in records)
         self.note()
 
@@ -88,7 +88,7 @@ def test_another_peer_has_what_was_put_and_not_what_was_deleted(peers: tuple[Pee
     a.put(b"two", b"old")
     a.put(b"two", b"new")
     a.delete(b"one")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     assert b.keys(a) == [b"two"]
     found = b.records.get(a.identity.peer, Kind.ENDPOINT, b"two")
     assert found is not None
@@ -107,17 +107,17 @@ def test_what_is_said_already_is_not_said_again(peers: tuple[Peer, Peer]) -> Non
 def test_nobody_can_speak_for_another_peer(peers: tuple[Peer, Peer]) -> None:
     a, b = peers
     mallory = Peer(3)
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     told = mallory.put(b"mine")
     forged = decode(told.blob.replace(mallory.identity.peer, a.identity.peer))
-    b.hear(forged)
+    b.receive(forged)
     assert b.keys(a) == []
     host = mallory.fresh[0]
-    b.hear(decode(host.blob.replace(mallory.identity.peer, a.identity.peer, 1)))
+    b.receive(decode(host.blob.replace(mallory.identity.peer, a.identity.peer, 1)))
     assert not b.complete(mallory)
     damaged = bytearray(a.put(b"one").blob)
     damaged[-1] ^= 1
-    b.hear(decode(bytes(damaged)))
+    b.receive(decode(bytes(damaged)))
     assert b.keys(a) == []
 
 
@@ -126,9 +126,9 @@ def test_records_of_a_peer_that_has_not_said_who_it_is_wait_for_that(
 ) -> None:
     a, b = peers
     a.put(b"one")
-    b.hear(a.fresh[1])
+    b.receive(a.fresh[1])
     assert b.keys(a) == []
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     assert b.keys(a) == [b"one"]
 
 
@@ -136,9 +136,9 @@ def test_a_deletion_that_was_withheld_is_noticed_and_made_good(peers: tuple[Peer
     a, b = peers
     a.put(b"one")
     a.put(b"two")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     a.delete(b"one")
-    b.hear(a.put(b"three"))
+    b.receive(a.put(b"three"))
     assert b.keys(a) == [b"one", b"three", b"two"]
     assert not b.complete(a)
     b.take_manifest(a)
@@ -150,7 +150,7 @@ def test_a_manifest_that_is_not_the_origins_changes_nothing(peers: tuple[Peer, P
     a, b = peers
     a.put(b"one")
     a.put(b"two")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     mine = a.records.replica(a.identity.peer)
     assert mine is not None
     assert not b.records.adopt(a.identity.peer, mine.version, mine.items()[:-1])
@@ -161,10 +161,10 @@ def test_a_manifest_that_is_not_the_origins_changes_nothing(peers: tuple[Peer, P
 def test_what_was_deleted_does_not_come_back_by_old_records(peers: tuple[Peer, Peer]) -> None:
     a, b = peers
     old = [a.put(b"%d" % n) for n in range(limits.DELETIONS + 10)]
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     gone = [a.delete(record.key) for record in old]
-    b.hear(*gone[:-1])  # so that b is not complete and a missing record could be any
-    b.hear(*old[:-1])
+    b.receive(*gone[:-1])  # so that b is not complete and a missing record could be any
+    b.receive(*old[:-1])
     a.put(b"last")
     assert b.keys(a) == [old[-1].key]
 
@@ -185,9 +185,9 @@ def test_in_whatever_order_records_come_the_result_is_the_same(
     host, *rest = a.fresh
     shuffled = [*rest, *rest]
     order.shuffle(shuffled)
-    b.hear(host)
+    b.receive(host)
     for record in shuffled:
-        b.hear(record)
+        b.receive(record)
     assert b.keys(a) == a.keys(a)
     assert b.complete(a)
 
@@ -197,14 +197,14 @@ def test_a_restart_goes_on_with_what_was_written(peers: tuple[Peer, Peer]) -> No
     a.put(b"one")
     a.put(b"two")
     a.delete(b"two")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     before = a.records.replica(a.identity.peer)
     a.start(b"instance")
     after = a.records.replica(a.identity.peer)
     assert before is not None
     assert after is not None
     assert after.version > before.version
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     assert b.keys(a) == a.keys(a) == [b"one"]
     assert b.complete(a)
     b.start(b"instance")
@@ -219,14 +219,14 @@ def test_a_peer_with_an_older_copy_of_its_state_goes_on_above_what_it_forgot(
     copy = dict(a.rows)
     for name in (b"one", b"two"):
         a.put(name)
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     said = list(a.fresh)
     a.rows = copy
     a.start(b"instance")
     said += [a.put(b"one", b"other")]
     a.start(b"instanc3")  # the epoch is beyond what others know, whatever they know
-    a.hear(*said)
-    b.hear(*said, *a.fresh, a.put(b"new"))
+    a.receive(*said)
+    b.receive(*said, *a.fresh, a.put(b"new"))
     b.take_manifest(a)
     assert b.complete(a)
     assert b.keys(a) == a.keys(a)
@@ -238,14 +238,14 @@ def test_a_second_process_with_our_key_is_noticed(peers: tuple[Peer, Peer]) -> N
     copy = Peer(1, dict(a.rows))
     for n in range(3):
         copy.start(b"second-%d" % n)
-    a.hear(*copy.fresh)
+    a.receive(*copy.fresh)
     assert any(isinstance(event, Recovered) for event in a.events)
     assert not any(isinstance(event, InUse) for event in a.events)
     a.put(b"here")
-    copy.hear(*a.fresh)
-    a.hear(copy.put(b"there"))
-    copy.hear(a.put(b"here", b"again"))
-    a.hear(copy.put(b"there", b"again"))
+    copy.receive(*a.fresh)
+    a.receive(copy.put(b"there"))
+    copy.receive(a.put(b"here", b"again"))
+    a.receive(copy.put(b"there", b"again"))
     assert any(isinstance(event, InUse) for event in [*a.events, *copy.events])
 
 
@@ -257,8 +257,8 @@ def test_two_records_of_one_version_show_a_faulty_peer_and_one_of_them_counts_ev
     twin = Peer(1)
     one, other = a.put(b"one", b"1"), twin.put(b"other", b"2")
     assert one.version == other.version
-    b.hear(a.fresh[0], one, other)
-    c.hear(a.fresh[0], other, one)
+    b.receive(a.fresh[0], one, other)
+    c.receive(a.fresh[0], other, one)
     assert b.keys(a) == c.keys(a)
     assert [type(e) for e in b.events] == [type(e) for e in c.events] == [Faulty]
 
@@ -268,22 +268,22 @@ def test_a_removed_peer_is_refused_for_ever_and_a_forgotten_one_up_to_a_version(
 ) -> None:
     a, b = peers
     a.put(b"one")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     b.records.forget(a.identity.peer, a.fresh[-1].version)
     b.note()
     assert b.keys(a) == []
     b.start(b"instance")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     assert b.keys(a) == []
     a.start(b"instance")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     assert b.records.replica(a.identity.peer) is not None
     b.records.remove(a.identity.peer)
     b.note()
     a.start(b"instanc3")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     b.start(b"instance")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     assert b.records.replica(a.identity.peer) is None
     assert b.records.refused(a.identity.peer)
 
@@ -299,12 +299,12 @@ def test_what_is_too_large_or_too_much_is_refused(
     monkeypatch.setattr(limits, "RECORDS", 2)
     with pytest.raises(WireError, match="2 records at most"):
         a.put(b"three")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     assert b.keys(a) == [b"one"]
     assert isinstance(b.events[0], Faulty)
     monkeypatch.setattr(limits, "ORIGINS", 2)
     c = Peer(3)
-    b.hear(*c.fresh)
+    b.receive(*c.fresh)
     assert b.records.replica(c.identity.peer) is None
 
 
@@ -314,8 +314,8 @@ def test_one_that_says_too_much_leaves_room_for_the_others(monkeypatch: pytest.M
     for n in range(40):
         b.put(b"%d" % n)
     c.put(b"mine")
-    a.hear(*b.fresh)
-    a.hear(*c.fresh)
+    a.receive(*b.fresh)
+    a.receive(*c.fresh)
     assert a.keys(c) == [b"mine"]
     assert len(a.records) < 25
     assert any(isinstance(event, Faulty) for event in a.events)
@@ -334,7 +334,7 @@ def test_bytes_that_are_no_record_are_a_wire_error(blob: bytes) -> None:
 def test_a_damaged_row_costs_that_row_only(peers: tuple[Peer, Peer]) -> None:
     a, b = peers
     a.put(b"one")
-    b.hear(*a.fresh)
+    b.receive(*a.fresh)
     b.rows["weave_record", b"damaged"] = b"\x00" * 90
     b.start(b"instance")
     assert b.keys(a) == [b"one"]

@@ -234,7 +234,7 @@ def test_who_is_silent_is_lost(network: Network) -> None:
     one, two = met(network)
     network.leave(two)
     network.run(sessions.DEAD + 1)
-    assert [lost.why for lost in one.events_of(Lost)] == ["nothing was heard for 60 s"]
+    assert [lost.why for lost in one.events_of(Lost)] == ["nothing was received for 60 s"]
     assert one.events_of(KeysGone)
     assert one.sessions.deadline() == float("inf")
 

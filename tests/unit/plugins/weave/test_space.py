@@ -505,17 +505,17 @@ def test_a_vote_is_remembered_over_a_restart() -> None:
     voter.space.receive(one.me, CODEC.encode(Prepare(ledger.id, ballot(50, one), made_entry)), 0.0)
     voter.space.receive(one.me, CODEC.encode(Accept(ledger.id, ballot(50, one), made_entry)), 0.0)
     outcome = voter.space.take()
-    assert any(isinstance(message, Accepted) for _, message in outcome.tell)
+    assert any(isinstance(message, Accepted) for _, message in outcome.messages)
     voter.write(outcome)
     voter.stop()
     voter.start()
     assert voter.space is not None
     later = msgspec.structs.replace(made_entry, operation=Register(ledger.main))
     voter.space.receive(other.me, CODEC.encode(Prepare(ledger.id, ballot(60, other), later)), 0.0)
-    answers = [each for _, each in voter.space.take().tell if isinstance(each, Promise)]
+    answers = [each for _, each in voter.space.take().messages if isinstance(each, Promise)]
     assert [each.entry for each in answers] == [made_entry]
     voter.space.receive(one.me, CODEC.encode(Accept(ledger.id, ballot(59, one), made_entry)), 0.0)
-    assert not any(isinstance(each, Accepted) for _, each in voter.space.take().tell)
+    assert not any(isinstance(each, Accepted) for _, each in voter.space.take().messages)
 
 
 def ballot(number: int, host: Host) -> Ballot:

@@ -70,7 +70,7 @@ class Tenancy(Room):
             if isinstance(event, Recorded):
                 self.look(event)
         me = box.identity.peer
-        self.pool += [(me, to, CODEC.encode(each)) for to, each in outcome.tell]
+        self.pool += [(me, to, CODEC.encode(each)) for to, each in outcome.messages]
 
     def look(self, event: Recorded) -> None:
         entry = event.decided.entry

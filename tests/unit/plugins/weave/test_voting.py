@@ -91,7 +91,7 @@ class Room:
         if self.random.random() < 0.05:  # it crashes before it sends
             box.begin(self.boxes, self.now)
             return
-        self.pool += [(box.identity.peer, to, CODEC.encode(each)) for to, each in outcome.tell]
+        self.pool += [(box.identity.peer, to, CODEC.encode(each)) for to, each in outcome.messages]
 
     def deliver(self) -> None:
         """One of the messages, again perhaps, or never."""

@@ -192,7 +192,7 @@ def test_nothing_is_swept_while_something_is_added(shelf: Shelf) -> None:
 
 def test_what_happens_to_images_is_told(shelf: Shelf) -> None:
     told: list[tuple[str, str, str]] = []
-    shelf.images.events.tell = lambda action, id, attributes: told.append(
+    shelf.images.events.emit = lambda action, id, attributes: told.append(
         (action, id, attributes.get("name") or attributes["reclaimed"])
     )
     parent = shelf.step(shelf.step("", "base", "f"), "", "g")

@@ -9,43 +9,43 @@ from netkit import threads
 from netkit.errors import NotFound
 from runtime.images.records import Records
 
-Tell = Callable[[str, str, Mapping[str, str]], None]  # action, id of an image, attributes
+Emit = Callable[[str, str, Mapping[str, str]], None]  # action, id of an image, attributes
 
 
 class ImageEvents:
-    """What was done stays done if its event fails.  `tell` is set by the composition root."""
+    """What was done stays done if its event fails.  `emit` is set by the composition root."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self.tell: Tell = lambda *_: None
+        self.emit: Emit = lambda *_: None
 
     def happened(self, action: str, id: str, name: str = "") -> None:
         """Emit an event of an image, with its labels if it is still there."""
 
-        def tell() -> None:
+        def send() -> None:
             labels: Mapping[str, str] = {}
             with suppress(NotFound):
                 labels = self._records.image(id).config.labels or {}
-            self.tell(action, id, {**labels, "name": name or id})
+            self.emit(action, id, {**labels, "name": name or id})
 
-        threads.attempt(f"event {action} of an image", tell)
+        threads.attempt(f"event {action} of an image", send)
 
     def removed(
         self, lines: Sequence[Mapping[str, str]], known: Collection[str], id: str = ""
     ) -> None:
-        """Tell what `lines` say, which also have ids of layers: `known` are those of images.
+        """Emit what `lines` say, which also have ids of layers: `known` are those of images.
 
         Names come before their image, or are of the image `id`.
         """
-        told = []
+        pairs = []
         for line in reversed(lines):
             if line.get("Deleted") in known:
                 id = line["Deleted"]
-                told.append(("delete", id))
+                pairs.append(("delete", id))
             elif "Untagged" in line:
-                told.append(("untag", id))
-        for action, gone in reversed(told):
+                pairs.append(("untag", id))
+        for action, gone in reversed(pairs):
             self.happened(action, gone)
 
     def pruned(self, freed: int) -> None:
-        threads.attempt("event prune", lambda: self.tell("prune", "", {"reclaimed": str(freed)}))
+        threads.attempt("event prune", lambda: self.emit("prune", "", {"reclaimed": str(freed)}))
