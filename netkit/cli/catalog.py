@@ -86,6 +86,8 @@ NETWORK = {
     "disconnect": Entry("Disconnect a container from a network", "network:disconnect"),
     "inspect": Entry("Display detailed information on one or more networks", "inspect:network"),
     "ls": Entry("List networks", "network:ls"),
+    "plan": Entry("Show the steps by which networks would be as they should be, and do nothing",
+                  "netplan:plan"),
     "prune": Entry("Remove all unused networks", "prune:network"),
     "rm": Entry("Remove one or more networks", "network:rm"),
     "trace": Entry("Follow a packet hop by hop, there and back, and show where it ends",

@@ -23,6 +23,15 @@ HEADERS = {
     "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT",
 }  # fmt: skip
 
+_DRY_RUN = switch("dry-run", "Show the steps in their order, or the error, and do nothing")
+_FORMAT = text("format", "'json', or nothing for text: of --dry-run")
+
+
+def _refuse_format(options: Options) -> None:
+    """Without --dry-run there is nothing to format."""
+    if options.text("format"):
+        raise Misuse("--format is for --dry-run", 1)
+
 
 def _drivers() -> str:
     from netkit.cli import drivers
@@ -62,6 +71,8 @@ def _driver_option(text: str) -> str:
     text("config-from", "The network from which to copy the configuration"),
     switch("config-only", "Create a configuration only network"),
     text("driver", "Driver to manage the Network", short="d", default="bridge"),
+    _DRY_RUN,
+    _FORMAT,
     many("gateway", "IPv4 or IPv6 Gateway for the master subnet", kind="strings",
          parse=_addresses),
     switch("ingress", "Create swarm routing-mesh network"),
@@ -82,6 +93,12 @@ def create(session: Session, options: Options) -> None:
         body = request(options)
     except ValueError as error:
         raise Misuse(str(error), 1) from None
+    if options.flag("dry-run"):
+        from netkit.cli import netplan
+
+        netplan.creation(session, body, as_json=table.wants_json(options))
+        return
+    _refuse_format(options)
     if not session.engine.at_least((1, 44)):
         body["CheckDuplicate"] = True  # later ones never allow a name twice
     made = session.engine.post("/networks/create", body=body)
@@ -254,9 +271,16 @@ def disconnect(session: Session, options: Options) -> None:
 
 @command(
     "NETWORK [NETWORK...]", at_least(1),
+    _DRY_RUN,
     switch("force", "Do not error if the network does not exist", short="f"),
+    _FORMAT,
 )  # fmt: skip
 def rm(session: Session, options: Options) -> int:
+    if options.flag("dry-run"):
+        from netkit.cli import netplan
+
+        return netplan.removals(session, options, as_json=table.wants_json(options))
+    _refuse_format(options)
     delete = session.engine.delete
     return removing.each(
         options.args, lambda name: delete(f"/networks/{name}"), absent=options.flag("force")

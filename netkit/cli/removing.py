@@ -10,8 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-def each(names: Iterable[str], remove: Callable[[str], object], *, absent: bool) -> int:
-    """The exit code; the names of those removed on standard output, errors on the other.
+def printed(name: str) -> None:
+    print(name, flush=True)
+
+
+def each(
+    names: Iterable[str], remove: Callable[[str], object], *, absent: bool,
+    done: Callable[[str], object] = printed,
+) -> int:  # fmt: skip
+    """The exit code; `done` prints the names of those removed, errors are on standard error.
 
     `absent`: what is not there is passed over in silence.
     """
@@ -19,7 +26,7 @@ def each(names: Iterable[str], remove: Callable[[str], object], *, absent: bool)
     for name in names:
         try:
             remove(name)
-            print(name, flush=True)
+            done(name)
         except Failure as failure:
             if absent and isinstance(failure, Refused) and failure.status == 404:
                 continue

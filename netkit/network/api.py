@@ -15,6 +15,7 @@ from netkit.model import State
 from netkit.network.access import AccessRule
 from netkit.network.address_use import SubnetUse
 from netkit.network.deviation import LinkCheck
+from netkit.network.planned import Plans
 from netkit.reconcile.plan import Plan
 from netkit.reconcile.resync import ResyncResult
 from netkit.spec import (
@@ -56,6 +57,9 @@ class Networks(Protocol):
     def address_use(self, refs: Sequence[str] = ()) -> Sequence[SubnetUse]:
         """How many addresses are allocated, of the subnets of these networks or of all."""
         ...
+
+    @property
+    def plans(self) -> Plans: ...
 
     def find(self, ref: str) -> NetworkRecord:
         """Find by full id, name, unique id prefix.  NotFound "network X not found"."""

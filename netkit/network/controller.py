@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 
 from netkit.driver import Driver, Firewall, Overlay, OverlayPorts, TrafficPolicy, Traits
-from netkit.errors import Forbidden, InUse
+from netkit.errors import InUse
 from netkit.ipam.dhcp_leases import DhcpLeases, NoWire
 from netkit.locks import KeyedLocks
 from netkit.model import IPNetwork, State
@@ -34,6 +34,7 @@ from netkit.network.other_engines import OtherEngines
 from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
 from netkit.network.overlay_members import OverlayMembers
 from netkit.network.overlay_networks import OverlayNetworks
+from netkit.network.plans import NetworkPlans, refuse_builtin
 from netkit.network.reconfigure import Reconfiguration
 from netkit.network.registry import TABLES
 from netkit.network.remote import Cluster, NoCluster
@@ -114,6 +115,7 @@ class Controller:
         self._lifecycle = NetworkLifecycle(p, self._cluster, locks, settings, now_ns)
         s = self._sandboxes = SandboxController(p)
         self._leases.on_lost = s.evict
+        self.plans = NetworkPlans(p, self._lifecycle, self._cluster, s.locks)
         self._reconfiguration = Reconfiguration(p, s, locks)
         self.prepare, self.open = s.prepare, s.open
         self.close, self.renew = s.close, s.renewing.renew
@@ -167,8 +169,7 @@ class Controller:
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.registry.find(ref)
-        if entry.record.builtin:
-            raise Forbidden(f"{entry.name} is a pre-defined network and cannot be removed")
+        refuse_builtin(entry)
         self._lifecycle.remove(entry)
         return entry.record
 

@@ -60,17 +60,24 @@ class NetworkLifecycle:
         return self._create(spec)
 
     def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> NetworkEntry:
+        self._parts.retries.run_now(spec.name)
+        entry = self.pending(spec, builtin=builtin)
+        return self._materialise(entry, announce=entry.config.shared)
+
+    def pending(
+        self, spec: NetworkSpec, *, builtin: bool = False, dry: bool = False
+    ) -> NetworkEntry:
+        """Check a new network and store it as pending; `dry` leaves no row of it."""
         p = self._parts
-        p.retries.run_now(spec.name)
         shared = spec.scope == SCOPE_GLOBAL
-        entry = p.registry.create_pending(
+        return p.registry.create_pending(
             spec,
             id=f"{p.random(256):064x}",
             created=_rfc3339(self._now_ns()),
             builtin=builtin,
             taken=[cidr for cidr, _ in self._cluster.subnets()] if shared else (),
+            dry=dry,
         )
-        return self._materialise(entry, announce=shared)
 
     def adopt(self, record: NetworkRecord) -> NetworkEntry:
         """Create a network here that another host created.  Conflict, Forbidden if it can't."""
@@ -126,10 +133,7 @@ class NetworkLifecycle:
             try:
                 if announce:
                     self._cluster.remove(entry.record)
-                lost = [entry.config.owner] if p.registry.is_driver_missing(entry) else []
-                remains = left_by(p.converger, p.desired_state.prefix, lost)
-                own = p.desired_state.of_network(entry)
-                p.converger.converge(Change.of({}, {**leftovers, **remains, **own}))
+                p.converger.converge(self.removal(entry, leftovers))
             except BaseException as error:
                 stay(p, entry, error)
                 raise
@@ -140,6 +144,15 @@ class NetworkLifecycle:
             except Exception as error:
                 undo_later(p, entry, error)
                 raise
+
+    def removal(
+        self, entry: NetworkEntry, leftovers: State = MappingProxyType({})
+    ) -> Change:
+        """What the removal of a network does to the host, with `leftovers` beside it."""
+        p = self._parts
+        lost = [entry.config.owner] if p.registry.is_driver_missing(entry) else []
+        remains = left_by(p.converger, p.desired_state.prefix, lost)
+        return Change.of({}, {**leftovers, **remains, **p.desired_state.of_network(entry)})
 
     def ensure_predefined(self) -> None:
         """Create or renew bridge, host and none by the settings; not while containers use it."""

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -71,6 +71,10 @@ class Unfinished(NamedTuple):
 
     state: str  # pending or leaving
     entry: NetworkEntry
+
+
+class _Dry(Exception):
+    """Rolls back the transaction of a creation that is only planned."""
 
 
 class NetworkRegistry:
@@ -161,10 +165,12 @@ class NetworkRegistry:
         builtin: bool = False,
         chosen: bool = False,
         taken: Sequence[IPNetwork] = (),
+        dry: bool = False,
     ) -> NetworkEntry:
         """Check a network, give it subnets, store it as pending; nothing is on the host yet.
 
-        None of `taken` is chosen; `chosen`: the spec's subnet was chosen, by another host.
+        None of `taken` is chosen; `chosen`: the spec's subnet was chosen, by another host.  `dry`:
+        the same checks by the same rows, which are rolled back.
         """
         driver = self.driver(spec)
         spanning = [name for name, d in self._drivers.items() if isinstance(d, MultiHost)]
@@ -175,7 +181,7 @@ class NetworkRegistry:
         numbered = driver.uses_ipam and (bool(wanted) or spec.ipam_driver != DHCP)
         # Before the transaction: it reads the host's routes, and the database has one connection.
         occupied = [*self._occupied(), *taken] if numbered and not wanted else []
-        with self._db.transaction():
+        with suppress(_Dry), self._db.transaction():
             self._check_unique(spec, net, driver, policy, builtin=builtin)
             subnets = self._allocate_subnets(spec, wanted, policy, occupied) if numbered else ()
             record = NetworkRecord(
@@ -185,13 +191,18 @@ class NetworkRegistry:
                 builtin=builtin,
                 chosen=chosen or (numbered and not wanted),
             )
-            self._db.execute(
-                "INSERT INTO networks VALUES (?, ?, 'pending', ?)",
-                (id, spec.name, msgspec.json.encode(record)),
-            )
-            for subnet in subnets:
-                self._addresses.add_pool(id, subnet)
+            self._insert(record, subnets)
+            if dry:
+                raise _Dry
         return NetworkEntry(record, replace(net, subnets=subnets), driver, policy)
+
+    def _insert(self, record: NetworkRecord, subnets: Iterable[Subnet]) -> None:
+        self._db.execute(
+            "INSERT INTO networks VALUES (?, ?, 'pending', ?)",
+            (record.id, record.spec.name, msgspec.json.encode(record)),
+        )
+        for subnet in subnets:
+            self._addresses.add_pool(record.id, subnet)
 
     def driver(self, spec: NetworkSpec) -> Driver:
         """Return the spec's driver; NotFound lists those installed."""
@@ -260,21 +271,25 @@ class NetworkRegistry:
     def mark_removing(self, entry: NetworkEntry) -> None:
         """Refuse new endpoints from now on.  Forbidden while one exists."""
         with self._db.transaction():
-            rows = self._db.rows(
-                # An endpoint whose row cannot be decoded is on the network as well, without a name.
-                "SELECT CASE WHEN json_valid(CAST(doc AS TEXT)) THEN doc ->> 'owner_name' "
-                "ELSE '' END AS name, id FROM endpoints WHERE network=? "
-                "ORDER BY name",
-                (entry.record.id,),
-            )
-            if rows:
-                who = ", ".join(f'name:"{r["name"]}" id:"{r["id"][:12]}"' for r in rows)
-                raise Forbidden(f"network {entry.name} has active endpoints ({who})")
+            self.must_be_unused(entry)
             if not self._db.execute(
                 "UPDATE networks SET state='leaving' WHERE id=? AND state='ready'",
                 (entry.record.id,),
             ):
                 raise NotFound(f"network {entry.name} not found")
+
+    def must_be_unused(self, entry: NetworkEntry) -> None:
+        """Raise Forbidden, naming them, while endpoints are on the network."""
+        rows = self._db.rows(
+            # An endpoint whose row cannot be decoded is on the network as well, without a name.
+            "SELECT CASE WHEN json_valid(CAST(doc AS TEXT)) THEN doc ->> 'owner_name' "
+            "ELSE '' END AS name, id FROM endpoints WHERE network=? "
+            "ORDER BY name",
+            (entry.record.id,),
+        )
+        if rows:
+            who = ", ".join(f'name:"{r["name"]}" id:"{r["id"][:12]}"' for r in rows)
+            raise Forbidden(f"network {entry.name} has active endpoints ({who})")
 
     def undo_removing(self, entry: NetworkEntry) -> None:
         """Mark it as ready again, after a failed removal."""

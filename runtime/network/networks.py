@@ -19,6 +19,7 @@ from runtime import limits
 from runtime.events import Events
 from runtime.filters import Filters, PrunedNetworks, PruneFilter
 from runtime.footprint import estimate
+from runtime.network import planned
 
 log = logging.getLogger("netkit.networks")
 
@@ -44,13 +45,26 @@ class NetworksService:
         self.kept: Callable[[NetworkRecord], bool] = lambda _: False  # `prune` leaves these
 
     def create(self, spec: NetworkSpec) -> CreatedNetwork:
+        created = self._service.create(self._admitted(spec))
+        self._emit("create", created.record)
+        return created
+
+    def _admitted(self, spec: NetworkSpec) -> NetworkSpec:
+        """With the options that the daemon and other hosts give it.  NoRoom."""
         if defaults := self._defaults.get(spec.driver):
             spec = replace(spec, options={**defaults, **spec.options})
         spec = self.completed(spec)
         self._check_room(spec)
-        created = self._service.create(spec)
-        self._emit("create", created.record)
-        return created
+        return spec
+
+    def plan(self, refs: Sequence[str] = ()) -> dict[str, Any]:
+        return planned.repair(self._service.plans.repair(refs))
+
+    def plan_creation(self, spec: NetworkSpec) -> dict[str, Any]:
+        return planned.creation(self._service.plans.create(self._admitted(spec)))
+
+    def plan_removal(self, ref: str) -> dict[str, Any]:
+        return planned.removal(*self._service.plans.remove(ref))
 
     def _check_room(self, spec: NetworkSpec) -> None:
         """NoRoom beyond the bound on memory: labels and options of networks are kept in it."""

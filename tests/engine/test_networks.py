@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from ipaddress import IPv4Interface, ip_address, ip_network
 from typing import Any
 
@@ -610,3 +612,50 @@ def addressing(engine: Engine) -> set[tuple[str, str, int, tuple[str, ...]]]:
     master = {link["ifname"]: (link.get("master", ""), link["mtu"]) for link in ports}
     at = {link["ifname"]: [a["local"] for a in link.get("addr_info", ())] for link in links}
     return {(name, *master[name], tuple(at.get(name, ()))) for name in master}
+
+
+def dump(engine: Engine) -> list[str]:
+    """Links, addresses, routes, rules of the host, without counters, and the networks' rows."""
+    commands = (
+        "ip -d -o link", "ip -4 -o addr", "ip -4 route show table all", "bridge fdb",
+        "bridge -d link", "nft list ruleset", "iptables-save", "cat /proc/sys/net/ipv4/ip_forward",
+    )  # fmt: skip
+    found = [wire.run(engine.netns, *command.split()).stdout for command in commands]
+    with closing(sqlite3.connect(engine.root / "netkit.db")) as db:
+        for table in ("networks", "pools", "addresses", "endpoints"):
+            found.append(str(sorted(db.execute(f"SELECT * FROM {table}"))))
+    varying = r"\w+_timer +[\d.]+|\[\d+:\d+\]|^#.*$|packets \d+ bytes \d+|\d+sec"
+    return [re.sub(varying, "", each, flags=re.M) for each in found]
+
+
+@netkit_only("dockerd has no plans")
+def test_what_creating_and_removing_would_do_is_shown_and_not_done(engine: Engine) -> None:
+    name, bridge = fresh("n"), fresh("b")
+    flags = ("--subnet", "10.87.0.0/24", "-o", f"com.docker.network.bridge.name={bridge}")
+    before = dump(engine)
+    shown = engine.netkit("net", "create", "--dry-run", *flags, name).stdout.splitlines()
+    assert shown[0] == (
+        f"network {name}, driver bridge, subnet 10.87.0.0/24 gateway 10.87.0.1, would be created:"
+    )
+    assert f"+ bridge {bridge}" in shown
+    assert dump(engine) == before
+    engine.netkit("net", "create", *flags, name)
+    after = dump(engine)
+    planned = engine.netkit("net", "plan", name)
+    assert planned.stdout == "nothing is to be done\n"
+    again = engine.netkit("net", "create", "--dry-run", *flags, name, check=False)
+    assert (again.returncode, again.stderr) == refusal(engine, "create", *flags, name)
+    removal = json.loads(
+        engine.netkit("net", "rm", "--dry-run", "--format", "json", name).stdout
+    )
+    assert removal["Steps"][-1]["Action"] == "delete"
+    assert {s["Resource"] for s in removal["Steps"]} >= {f"bridge {bridge}"}
+    assert dump(engine) == after
+    engine.netkit("net", "rm", name)
+    assert dump(engine) == before
+
+
+def refusal(engine: Engine, *argv: str) -> tuple[int, str]:
+    done = engine.netkit("net", *argv, check=False)
+    assert done.returncode
+    return done.returncode, done.stderr

@@ -53,6 +53,21 @@ class Networks(Protocol):
         {"Drift": [{"Network", "Container", "Step", "Note"}], "Findings"}."""
         ...
 
+    def plan(self, refs: Sequence[str] = ()) -> dict[str, Any]:
+        """Steps by which these networks, or all, would be as they should be: {"Steps", "Busy"}.
+
+        Nothing is done; of runtime.network.planned, as the next two.  NotFound.
+        """
+        ...
+
+    def plan_creation(self, spec: NetworkSpec) -> dict[str, Any]:
+        """What `create` would do, or raise, before its first step."""
+        ...
+
+    def plan_removal(self, ref: str) -> dict[str, Any]:
+        """What `remove` would do, or raise, before its first step."""
+        ...
+
     def prune(self, filters: Filters) -> PrunedNetworks:
         """Remove networks without endpoints, except predefined ones.  KernelError if none could."""
         ...

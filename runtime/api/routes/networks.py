@@ -198,6 +198,23 @@ async def drift(call: ApiRequest) -> web.StreamResponse:
     )
 
 
+async def plan(call: ApiRequest) -> web.StreamResponse:
+    refs = call.query_list("network")
+    return responses.data(await call.executors.operate(call.engine.networks.plan, refs))
+
+
+async def plan_creation(call: ApiRequest) -> web.StreamResponse:
+    wanted = to_network_spec(await call.body(NetworkCreateRequest))
+    return responses.data(
+        await call.executors.operate(call.engine.networks.plan_creation, wanted)
+    )
+
+
+async def plan_removal(call: ApiRequest) -> web.StreamResponse:
+    ref = call.text("network")
+    return responses.data(await call.executors.operate(call.engine.networks.plan_removal, ref))
+
+
 ROUTES = [
     Route("GET", "/networks", list_),
     Route("GET", "/networks/", list_),
@@ -206,6 +223,9 @@ ROUTES = [
     Route("POST", "/networks/{ref}/connect", connect),
     Route("POST", "/networks/{ref}/disconnect", disconnect),
     Route("GET", "/netkit/networks/drift", drift),
+    Route("GET", "/netkit/networks/plan", plan),
+    Route("GET", "/netkit/networks/plan/remove", plan_removal),
+    Route("POST", "/netkit/networks/plan/create", plan_creation),
     Route("GET", "/networks/{ref}", inspect),
     Route("DELETE", "/networks/{ref}", remove),
 ]

@@ -34,6 +34,8 @@ _MANIFEST = {"Descriptor": {"mediaType": "m", "digest": "sha256:1", "size": 2}, 
              "Raw": "e30="}  # fmt: skip
 _FOUND = {"name": "x", "description": "d" * 99, "star_count": 1, "is_official": True,
           "is_automated": False}  # fmt: skip
+_STEP = {"Action": "create", "Kind": "link", "Resource": "bridge br-1", "Changes": "",
+         "Step": "+ bridge br-1"}
 MORE: dict[str, Any] = {
     "/images/search": [_FOUND],
     "/netkit/manifests/docker.io/library/busybox:latest": _MANIFEST,
@@ -46,6 +48,11 @@ MORE: dict[str, Any] = {
         "Findings": [],
         "Drift": [{"Network": "net1", "Container": "web", "Step": "+ route", "Note": "left alone"}],
     },
+    "/netkit/networks/plan": {"Busy": False, "Steps": [_STEP]},
+    "/netkit/networks/plan/create": {
+        "Network": "net1", "Driver": "bridge", "Subnets": [], "Warning": "", "Steps": [_STEP]
+    },
+    "/netkit/networks/plan/remove": {"Network": "net1", "Driver": "bridge", "Steps": [_STEP]},
     "/netkit/firewall/drift": {"Steps": ["add a rule"], "Enforced": True},
 }
 # Flags that other commands have, too: one function reads them.
@@ -82,6 +89,8 @@ CASES = {
     "net create gateway": "--subnet 10.0.0.0/16 net1",
     "net create aux-address": "--subnet 10.0.0.0/16 net1",
     "net create subnet": "net1",
+    "net create format": "--dry-run net1", "net rm format": "--dry-run net1",
+    "net rm dry-run": "net1",
     **{f"create {flag}": "--network net1 busybox"
        for flag in ("network-alias", "net-alias", "ip", "ip6", "link-local-ip")},
     "login username": "--password secret", "create quiet": "--pull always busybox",
@@ -115,7 +124,8 @@ OF_COMMAND = {
     "weave report format": "{{json .}}",
     "fw show format": "json",
     "fw explain format": "json",
-    "net check format": "json",
+    "net check format": "json", "net plan format": "json",
+    "net create format": "json", "net rm format": "json",
     "net trace format": "json",
     "save format": "oci",
     "cluster status format": "json",
@@ -181,7 +191,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(cli_fake_daemon, "_get", get)
     monkeypatch.setattr(
         cli_fake_daemon, "_change",
-        lambda method, path: made if path.startswith("/netkit") else changed(method, path),
+        lambda method, path: (
+            MORE[path] if path.endswith("/plan/create")
+            else made if path.startswith("/netkit") else changed(method, path)
+        ),
     )  # fmt: skip
     return tmp_path
 

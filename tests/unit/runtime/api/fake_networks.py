@@ -99,6 +99,19 @@ class FakeNetworks:
             self.find(ref)
         return {"Drift": [], "Findings": []}
 
+    def plan(self, refs: Sequence[str] = ()) -> dict[str, Any]:
+        for ref in refs:
+            self.find(ref)
+        return {"Steps": [], "Busy": False}
+
+    def plan_creation(self, spec: NetworkSpec) -> dict[str, Any]:
+        if any(n.spec.name == spec.name for n in self._all.values()):
+            raise AlreadyExists(f"network with name {spec.name} already exists")
+        return {"Network": spec.name, "Driver": spec.driver, "Subnets": [], "Steps": []}
+
+    def plan_removal(self, ref: str) -> dict[str, Any]:
+        return {"Network": self.find(ref).spec.name, "Driver": "bridge", "Steps": []}
+
     def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
         used = {e.network for e in self._endpoints}
         removed = [n for n in self._all.values() if not n.builtin and n.id not in used]

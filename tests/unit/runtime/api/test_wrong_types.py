@@ -36,6 +36,7 @@ BASE: dict[str, tuple[type, dict[str, Any]]] = {
     "/containers/c/exec": (ExecConfig, {"Cmd": ["true"]}),
     "/exec/x/start": (execs.StartBody, {}),
     "/networks/create": (networks.NetworkCreateRequest, {"Name": "n"}),
+    "/netkit/networks/plan/create": (networks.NetworkCreateRequest, {"Name": "n"}),
     "/volumes/create": (volumes.VolumeCreateRequest, {"Name": "vv"}),
     "/auth": (AuthBody, {"username": "u", "password": "p"}),
     "/networks/bridge/connect": (networks.ConnectBody, {"Container": "c"}),
