@@ -64,9 +64,18 @@ class Peer:
     name: str
     mac: str | None = field(default=None, compare=False)  # at its creation; may change later
     leaves: bool = field(default=False, compare=False)  # others move it, and it is not missed
+    left: bool = field(default=False, compare=False)  # they have: a missing pair is not made here
 
     def __str__(self) -> str:
         return f"{self.name}{inside(self.ns)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkInside:
+    """A link in a namespace of another engine, as it was seen: no resource of netkit's."""
+
+    name: str
+    mark: str  # the owner of the host's end of its pair; "": there is none
 
 
 # Fields of a Link that are flags of a bridge port: only a link with a master has them.

@@ -124,7 +124,8 @@ class Controller:
         self.resources, self.deviations = endpoints.resources, endpoints.deviations
         engines = OtherEngines(p, s)
         self.hand_over, self.publish = engines.hand_over, engines.publish
-        self.identify = engines.identify
+        self.identify, self.far_end = engines.identify, engines.far_end
+        self.name_interface = engines.name_interface
         self._reservations = Reservations(p, self._cluster, p.acquirer.requested)
         self.reserve, self.unreserve = self._reservations.reserve, self._reservations.unreserve
         self.lease = self._reservations.lease

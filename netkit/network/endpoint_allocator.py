@@ -64,8 +64,8 @@ class EndpointAllocator:
             spec=want,
             address=address,
             ifname=interface_name(entry, want, {r.ifname for _, r in others})
-            if entry.driver.uses_ipam
-            else "",
+            if entry.driver.uses_ipam and not sandbox.handover
+            else "",  # its engine names it: `netkit.network.handover.seen_name`
             gateway=network_gateway(entry),
             mac=mac if entry.driver.uses_ipam else "",
         )

@@ -184,6 +184,15 @@ class EndpointStore:
         found = self.of_sandbox(opening=container, ready=True)
         return [r for r in found if r.container == container]
 
+    def of_namespace(self, ns: str) -> list[EndpointRecord]:
+        """List ready endpoints whose sandboxes are in the namespace at a path."""
+        rows = self._db.rows(
+            "SELECT id, doc FROM endpoints WHERE state='ready' AND sandbox IN ("
+            "SELECT id FROM sandboxes WHERE ns=?)",
+            (ns,),
+        )
+        return self._db.readable(rows, _record.decode, ENDPOINT)
+
     def around(self, networks: Iterable[str], sandboxes: Iterable[str]) -> list[EndpointRecord]:
         """List all ready endpoints of sandboxes that are on one of `networks`, or in `sandboxes`.
 

@@ -7,15 +7,45 @@ known by the host's end, and what a driver lists for the far end is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import itertools
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Route
+from netkit.model import HOST, Addr, Key, Link, LinkInside, Peer, Resource, Route
 from netkit.model.openvswitch import Offload, PortOffload
 from netkit.network.endpoint_store import NO_NAMESPACE
 from netkit.spec import Sandbox
 
 NAME_LABEL = "netkit.docker.name"  # on a network: what the other engine calls it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FarEnd:
+    """The container's end of a pair whose name there is not known yet."""
+
+    ns: str
+    handover: str  # its name in netkitd's namespace, and for a moment in the container's
+    mark: str  # the owner of the pair
+    prefix: str  # of interface names on its network
+    taken: frozenset[str] = frozenset()  # by other endpoints of the container
+    identified: bool = False  # the container is known: its engine has set it up
+
+
+def seen_name(far: FarEnd, links: Collection[LinkInside]) -> str:
+    """The name of the far end among the links of its namespace; "" if its engine gave it none."""
+    found = (k.name for k in links if k.mark == far.mark and k.name != far.handover)
+    return next(found, "")
+
+
+def lowest_free_name(far: FarEnd, links: Collection[LinkInside]) -> str:
+    """The name to make a far end with that was deleted before it was seen.
+
+    dockerd counts on from the number of interfaces that there were (20.10), or takes the lowest
+    free number (28): this is never a higher one than dockerd's, and so none that it gives next.
+    """
+    taken = far.taken | {link.name for link in links}
+    names = (f"{far.prefix}{n}" for n in itertools.count())
+    return next(name for name in names if name not in taken)
 
 
 def handed_over(resources: Iterable[Resource], sandbox: Sandbox) -> Iterator[Resource]:
@@ -57,4 +87,5 @@ def made_inside(
 
 
 def _here(peer: Peer, sandbox: Sandbox) -> Peer:
-    return replace(peer, ns=HOST, name=sandbox.handover, leaves=True)
+    left = sandbox.ns != NO_NAMESPACE
+    return replace(peer, ns=HOST, name=sandbox.handover, leaves=True, left=left)

@@ -44,6 +44,7 @@ OF_ENGINE = "left alone: {}, which runs the container, may have changed its inte
 FOREIGN = "left alone: what is there is not netkit's"
 REQUIRED = "must exist, and is not netkit's to create"
 UNFOUNDED = "waits for what it needs"
+UNNAMED = "waits until {} says whose it is, and has named the container's end"
 
 
 @dataclass(slots=True)
@@ -143,6 +144,8 @@ class LinkDrift:
         w, r = d.wanted, d.wanted.resource
         if r.owner is None:
             return REQUIRED
+        if d.have is None and r.key in scope.waiting:
+            return UNNAMED.format(w.engine)
         if w.administered and w.near in alone:
             inside = getattr(r, "ns", HOST) != HOST
             if inside or (r.key == w.near and not changes(r, alone[w.near])):
@@ -186,7 +189,9 @@ class LinkDrift:
             attempts = self.backoff.of(d.thing, self._now())
             if attempts is not None and (attempts.count > 1 or attempts.error):
                 _earlier(out.again, str(d.wanted.resource.owner), attempts.next)
-        for owner in out.scope.busy:
+        waiting = (d.wanted.resource for d in out.drifts if d.have is None)
+        unnamed = {str(r.owner) for r in waiting if r.key in out.scope.waiting}
+        for owner in out.scope.busy | unnamed:
             _earlier(out.again, owner, self._now() + SOON)
         return out
 

@@ -17,6 +17,7 @@ from netkit.model import (
     Neigh,
     Resource,
     Route,
+    State,
     Sysctl,
 )
 from netkit.model.openvswitch import Offload, PortOffload
@@ -25,13 +26,13 @@ from netkit.model.vxlan import VxlanFdb
 from netkit.network.desired import DesiredState
 from netkit.network.deviation import Wanted, explicit
 from netkit.network.endpoint import AttachedEndpoint
-from netkit.network.endpoint_store import READY, EndpointStore, SandboxRow
+from netkit.network.endpoint_store import NO_NAMESPACE, READY, EndpointStore, SandboxRow
 from netkit.network.entry import NetworkEntry
 from netkit.network.handover import NAME_LABEL
 from netkit.network.policy import PolicyResolver, RulesOn
 from netkit.network.registry import NetworkRegistry
 from netkit.network.unreadable_rows import GLOBAL_OWNER, SHORT
-from netkit.spec import EndpointRecord
+from netkit.spec import EndpointRecord, Sandbox
 
 WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, EnslavedNic, Sysctl, Offload,
          PortOffload, VxlanFdb)  # fmt: skip
@@ -42,7 +43,7 @@ class Scope:
     """`busy`: owners left out since an operation is under way on them.
 
     `pairs`: how a pair is made of which another engine has taken over the far end, and `inside`
-    what is made with it.
+    what is made with it; `waiting`: pairs of which that is not known yet.
     `beside`: is there anything of these networks that is no link, and others look after?
     """
 
@@ -52,6 +53,7 @@ class Scope:
     beside: dict[Key, Wanted] = field(default_factory=dict)
     pairs: dict[Key, Link] = field(default_factory=dict)
     inside: dict[Key, Resource] = field(default_factory=dict)
+    waiting: set[Key] = field(default_factory=set)
 
     def add(self, resources: Iterable[Resource], **about: object) -> None:
         found = [explicit(r) for r in resources if not r.is_firewall]
@@ -141,19 +143,36 @@ class Scopes:
                 joined = [AttachedEndpoint(entry, record)]
                 access = self._policies.resolve(joined, rows.rules)
                 made = self.desired_state.endpoints(row.opened.sandbox, joined, access)
-                pair, inside = self.desired_state.made_inside(row.opened.sandbox, entry, record)
-                taken = self._routed_before(entry, record) if inside else ()
-            scope.pairs |= pair
-            scope.inside |= {k: r for k, r in inside.items() if r.key not in taken}
+                if (sandbox := row.opened.sandbox).handover:
+                    self._far_end(scope, sandbox, entry, record, made)
             self._add(scope, entry, record, list(made.values()))
 
-    def _routed_before(self, entry: NetworkEntry, record: EndpointRecord) -> Collection[Key]:
+    def _far_end(
+        self, scope: Scope, sandbox: Sandbox, entry: NetworkEntry, record: EndpointRecord,
+        made: State,
+    ) -> None:  # fmt: skip
+        """How it is made where another tool deleted it, once that is known of all of a container's:
+        which of them has the default route depends on the others."""
+        if sandbox.ns == NO_NAMESPACE:
+            return  # as it was made at first: in netkitd's
+        beside = self._records.of_namespace(sandbox.ns)
+        if not all(r.ifname and r.container for r in beside):
+            scope.waiting |= {key for key, r in made.items() if isinstance(r, Link) and r.peer}
+            return
+        pair, inside = self.desired_state.made_inside(sandbox, entry, record)
+        taken = self._routed_before(entry, beside) if inside else ()
+        scope.pairs |= pair
+        scope.inside |= {k: r for k, r in inside.items() if r.key not in taken}
+
+    def _routed_before(
+        self, entry: NetworkEntry, beside: Iterable[EndpointRecord]
+    ) -> Collection[Key]:
         """Routes that a container has by another network, whose name sorts before this one's.
 
         That one's pair may be there, or be repaired by another look.
         """
         taken: set[Key] = set()
-        for other in self._records.of_container(record.container) if record.container else ():
+        for other in beside:
             row, by = self._records.sandbox(other.sandbox), self._registry.get(other.network)
             if row is None or self._registry.is_driver_missing(by):
                 continue

@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import msgspec
 
+from netkit.driver import IFACE_PREFIX
 from netkit.network.context import NetworkContext
-from netkit.network.endpoint_store import READY
+from netkit.network.endpoint import PREFIX
+from netkit.network.endpoint_store import NO_NAMESPACE, READY
+from netkit.network.handover import FarEnd
 from netkit.network.sandbox import SandboxController
+from netkit.network.unreadable_rows import SHORT
 from netkit.spec import PortSpec
 
 
@@ -29,18 +33,40 @@ class OtherEngines:
                 placed = replace(opened.sandbox, ns=ns)
                 p.records.save_sandbox(msgspec.structs.replace(opened, sandbox=placed), READY)
 
+    def far_end(self, sandbox_id: str) -> FarEnd | None:
+        """What is known of a far end whose name is not; None if it is, or has yet to be moved."""
+        row = self._p.records.sandbox(sandbox_id)
+        sandbox = row.opened.sandbox if row is not None and row.state == READY else None
+        if sandbox is None or not sandbox.handover or sandbox.ns == NO_NAMESPACE:
+            return None
+        for entry, record in self._s.attach_entries(self._s.endpoints(sandbox_id)):
+            if not record.ifname:
+                beside = self._p.records.of_namespace(sandbox.ns)
+                return FarEnd(
+                    ns=sandbox.ns,
+                    handover=sandbox.handover,
+                    mark=f"{entry.config.owner}:{record.id[:SHORT]}",
+                    prefix=entry.record.spec.options.get(PREFIX) or IFACE_PREFIX,
+                    taken=frozenset(r.ifname for r in beside),
+                    identified=bool(record.container),
+                )
+        return None
+
+    def name_interface(self, sandbox_id: str, ifname: str) -> None:
+        """Store what its engine calls the container's interface, of an open sandbox."""
+        with self._s.locks.hold(sandbox_id):
+            row = self._p.records.sandbox(sandbox_id)
+            if row is not None and row.state == READY:
+                self._p.records.save(
+                    msgspec.structs.replace(r, ifname=ifname) for r in self._s.endpoints(sandbox_id)
+                )
+
     def identify(
-        self,
-        sandbox_id: str,
-        container: str,
-        name: str,
-        names: Mapping[str, Sequence[str]],
-        ifname: str = "",
+        self, sandbox_id: str, container: str, name: str, names: Mapping[str, Sequence[str]]
     ) -> None:
         """Store which container a sandbox is of, by the engine's id, and what it is called.
 
-        `names`: its DNS names by network id; `ifname`: of its interface, if known.  Access rules on
-        the container hold from then on.
+        `names`: its DNS names by network id.  Access rules on the container hold from then on.
         """
         p = self._p
         with self._s.locks.hold(sandbox_id):
@@ -51,7 +77,7 @@ class OtherEngines:
             with p.database.transaction():
                 p.records.save_sandbox(msgspec.structs.replace(row.opened, sandbox=placed), READY)
                 p.records.save(
-                    msgspec.structs.replace(r, container=container, ifname=ifname or r.ifname)
+                    msgspec.structs.replace(r, container=container)
                     for r in self._s.endpoints(sandbox_id)
                 )
             self._s.rename(sandbox_id, name, names)

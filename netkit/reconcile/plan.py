@@ -48,10 +48,10 @@ def diff(desired: State, actual: State, mine: OwnedPredicate) -> Plan:
     a gap, except that a thing which cannot be changed in place must go first.
     Raises Conflict before anything is done, for what exists, differs and is not mine.
     """
-    # What differs, and in which fields.  A key is in one of `missing`, `differing` and `gone` at
-    # most.
-    delta = {k: _delta(want, actual[k], mine) for k, want in desired.items() if k in actual}
+    # A key is in one of `missing`, `differing` (in which fields: `delta`) and `gone` at most.
+    desired, actual = _without_parted(desired, actual)
     missing = desired.keys() - actual.keys()
+    delta = {k: _delta(want, actual[k], mine) for k, want in desired.items() if k in actual}
     differing = {k for k, names in delta.items() if names}
     gone = {k for k, r in actual.items() if k not in desired and not r.global_setting and mine(r)}
     # Nearly every look of a guard ends here: before the graph of needs is built, which costs more.
@@ -89,6 +89,19 @@ def _delta(want: Resource, have: Resource, mine: OwnedPredicate) -> frozenset[st
     if want.accept_existing and names and not mine(have):
         names -= want.mutable | {"owner"}
     return names
+
+
+def _without_parted(desired: State, actual: State) -> tuple[State, State]:
+    """Both without missing pairs whose far ends others have taken (`Peer.left`): they are not made
+    anew, and what needs them stays as it is."""
+    missing = desired.keys() - actual.keys()
+    links = ((k, r) for k in missing if isinstance(r := desired[k], Link))
+    parted = {k for k, r in links if r.peer is not None and r.peer.left}
+    if not parted:
+        return desired, actual
+    away = _dependents(parted, _merge_needs(_needs(actual), _needs(desired)))
+    kept = ({k: r for k, r in s.items() if k not in away} for s in (desired, actual))
+    return next(kept), next(kept)
 
 
 def _refuse(

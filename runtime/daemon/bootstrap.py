@@ -171,7 +171,7 @@ def _close(
     docker: DockerServices | None,
 ) -> None:
     if docker is not None:
-        docker.following.close()
+        docker.close()
     engine.watch.close()
     engine.weave.close()
     below.close()

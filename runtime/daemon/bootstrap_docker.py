@@ -15,7 +15,7 @@ from netkit.frontends.libnetwork.following import Following
 from netkit.frontends.libnetwork.frontend import Frontend
 from netkit.frontends.libnetwork.plugin import IPAM
 from netkit.ipam.pools import DEFAULT_POOLS, parse_pool
-from netkit.kernel.netlink.observe import names_by_mac
+from netkit.kernel.netlink.observe import HostNamespaces
 from netkit.store import Database
 from runtime.api.plugin import make_plugin_app
 from runtime.api.server.listen_address import TlsOptions, UnixAddress
@@ -35,7 +35,12 @@ class DockerServices:
     def start(self) -> None:
         """After networks and containers were restored."""
         self.frontend.recover()
+        self.frontend.start()
         self.following.start()
+
+    def close(self) -> None:
+        self.following.close()
+        self.frontend.close()
 
 
 def build_docker_services(
@@ -52,7 +57,7 @@ def build_docker_services(
         token=lambda: secrets.token_hex(32),
         now=lambda: int(time.time()),
         changed=wake.set,
-        inside=names_by_mac,
+        namespaces=HostNamespaces(),
     )
     if config.plugin_folder is None and not front.tables.networks():
         return None

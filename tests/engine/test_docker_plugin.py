@@ -209,6 +209,63 @@ def test_the_default_route_stays_with_its_network_where_all_pairs_are_deleted(
         host.wait("the routes", restored)
 
 
+@pytest.fixture
+def unnamed(tmp_path: Path) -> Iterator[tuple[DockerHost, Path]]:
+    """A host whose netkitd reaches dockerd's API at a path where there is nothing yet."""
+    path = tmp_path / "api"
+    with docker_host(netkitd=[f"--docker-api=unix://{path}"]) as host:
+        yield host, path
+
+
+def test_pairs_deleted_before_dockerd_has_said_whose_they_are(
+    unnamed: tuple[DockerHost, Path],
+) -> None:
+    """They are made anew as they were, once it has; and nothing else is made before."""
+    host, api = unnamed
+    nets = sorted(create(host) for _ in range(3))
+    name = host.docker.sleeper("--network", nets[1])
+    for net in (nets[2], nets[0]):
+        host.docker.docker("network", "connect", net, name)
+
+    def inside() -> list[str]:
+        shown = host.docker.out("exec", name, "ip", "-4", "-o", "addr", "show", "scope", "global")
+        links = [" ".join(line.split()[1:4]) for line in shown.splitlines()]
+        return sorted([*links, *host.docker.out("exec", name, "ip", "route").splitlines()])
+
+    def delete() -> None:
+        for link in host.links():
+            subprocess.run(inside_of(host, "ip", "link", "del", link), check=True)
+
+    def waiting() -> int:
+        return host.netkit.netkit("net", "check", check=False).stdout.count("waits until docker")
+
+    before = inside()
+    assert [line.split()[0] for line in before if " inet " in line] == ["eth0", "eth1", "eth2"]
+    delete()
+    host.wait("three pairs are missed", lambda: waiting() == 3)
+    assert inside() == []
+    assert host.links() == []
+    host.netkit.kill9()
+    host.netkit.restart()
+    assert host.links() == []
+    api.symlink_to(host.docker.host.removeprefix("unix://"))
+    other = host.docker.sleeper("--network", nets[0])  # netkitd asks dockerd for its name
+    host.wait(f"{before}", lambda: inside() == before)
+    host.named(name, other)
+    ping(host, other, name)
+    for link in (n for n in host.links() if n.startswith("veth")):
+        host.netkit.kill9()
+        subprocess.run(inside_of(host, "ip", "link", "del", link), check=True)
+        host.netkit.restart()
+        host.wait(f"{before} after a start", lambda: inside() == before)
+    ping(host, other, name)
+    assert "File exists" not in host.netkit.log_tail()
+
+
+def inside_of(host: DockerHost, *argv: str) -> list[str]:
+    return inside(host.netkit.netns, *argv)
+
+
 def test_names_of_netkit_are_found_by_dockerds_resolver(host: DockerHost) -> None:
     net, more = create(host), create(host)
     one, two = (host.docker.sleeper("--network", net, "--dns", "127.0.0.12") for _ in range(2))

@@ -66,6 +66,7 @@ class DockerEndpoints:
     locks: KeyedLocks
     now: Callable[[], int]
     changed: Callable[[], None] = lambda: None  # an endpoint came: its name may be known soon
+    joined: Callable[[str], None] = lambda _: None  # dockerd moves the far end of this sandbox now
 
     def create(self, request: CreateEndpoint) -> Mapping[str, object]:
         given = request.interface or Interface()
@@ -144,6 +145,7 @@ class DockerEndpoints:
         with self.locks.hold(request.endpoint):
             row, record = self._joined(request.endpoint)
             self.sandboxes.hand_over(row.sandbox, request.sandbox)
+        self.joined(row.sandbox)
         network = self.sandboxes.find(record.network)
         name = {
             "SrcName": ifname(FAR_ENDS, row.id),

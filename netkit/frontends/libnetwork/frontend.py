@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from netkit.frontends.libnetwork.endpoints import ENGINE, DockerEndpoints
+from netkit.frontends.libnetwork.interfaces import InterfaceNames, Namespaces, NoNamespaces
 from netkit.frontends.libnetwork.networks import DockerNetworks
 from netkit.frontends.libnetwork.plugin import Plugin
 from netkit.frontends.libnetwork.pools import Pools
@@ -24,7 +25,7 @@ class Frontend:
     tables: Tables
     networks: Controller
     plugin: Plugin
-    inside: Callable[[str], Mapping[str, str]]
+    interfaces: InterfaceNames
 
     def live(self) -> dict[str, Sandbox]:
         """Sandboxes of dockerd's endpoints, by id: they go on until dockerd removes them, or is
@@ -41,11 +42,8 @@ class Frontend:
         self, endpoint: DockerEndpoint, container: str, name: str, names: Sequence[str]
     ) -> None:
         """Store which container an endpoint is of, and its DNS names on the network."""
-        sandbox = self.networks.sandbox(endpoint.sandbox)
-        found = self.inside(sandbox.ns) if sandbox is not None else {}
-        mac = next((r.mac for r in self.networks.endpoints(sandbox=endpoint.sandbox)), "")
         self.networks.identify(
-            endpoint.sandbox, container, name, {endpoint.network: tuple(names)}, found.get(mac, "")
+            endpoint.sandbox, container, name, {endpoint.network: tuple(names)}
         )
 
     def name_network(self, row: DockerNetwork, name: str) -> None:
@@ -57,6 +55,14 @@ class Frontend:
         """After a start, and `Controller.restore`: undo what was not acknowledged."""
         self.plugin.pools.recover()
 
+    def start(self) -> None:
+        """After `recover`: look for names of interfaces that were not known yet."""
+        rows = {e.sandbox for e in self.tables.endpoints()}
+        self.interfaces.start([id for id in rows if self.networks.far_end(id) is not None])
+
+    def close(self) -> None:
+        self.interfaces.close()
+
 
 def build(
     database: Database,
@@ -67,17 +73,16 @@ def build(
     token: Callable[[], str],
     now: Callable[[], int],
     changed: Callable[[], None] = lambda: None,
-    inside: Callable[[str], Mapping[str, str]] = lambda ns: {},
+    namespaces: Namespaces = NoNamespaces(),  # noqa: B008  it has no state
 ) -> Frontend:
-    """See `Pools` for the arguments; `changed` is called when dockerd has something new.
-
-    `inside`: names of links by MAC address, in the namespace at a path; none where it is not there.
-    """
+    """See `Pools` for the arguments; `changed` is called when dockerd has something new."""
     tables, locks = Tables(database), KeyedLocks()
+    interfaces = InterfaceNames(networks, namespaces)
     plugin = Plugin(
         networks=DockerNetworks(tables=tables, networks=networks, locks=locks),
         endpoints=DockerEndpoints(
-            tables=tables, sandboxes=networks, locks=locks, now=now, changed=changed
+            tables=tables, sandboxes=networks, locks=locks, now=now, changed=changed,
+            joined=interfaces.joined,
         ),
         pools=Pools(
             tables=tables,
@@ -91,4 +96,4 @@ def build(
         ),
         activated=changed,
     )
-    return Frontend(tables=tables, networks=networks, plugin=plugin, inside=inside)
+    return Frontend(tables=tables, networks=networks, plugin=plugin, interfaces=interfaces)

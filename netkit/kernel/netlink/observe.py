@@ -22,6 +22,7 @@ from netkit.model import (
     Fdb,
     Key,
     Link,
+    LinkInside,
     Neigh,
     Peer,
     Resource,
@@ -111,13 +112,28 @@ def port_mtus(ns: str, bridge: str) -> dict[str, int]:
         return {s.name: s.mtu for s in seen if s.master == link.index}
 
 
-def names_by_mac(ns: str) -> dict[str, str]:
-    """Names of the links of a namespace by MAC address; {} if there is no namespace."""
-    with Session("", Tally()) as session:
-        if not session.exists(ns):
-            return {}
-        seen = map(rtnl.seen_link, session.netlink(ns).dump(rtnl.all_links()))
-        return {s.mac: s.name for s in seen}
+class HostNamespaces:
+    """Implements netkit.frontends.libnetwork.interfaces.Namespaces, of the process's own host."""
+
+    def links(self, ns: str) -> list[LinkInside]:
+        with Session("", Tally()) as session:
+            if not session.exists(ns):
+                return []
+            seen = session.all_links(ns)
+            session.look(HOST, {s.link for s in seen if s.nsid is not None and s.link})
+            return [LinkInside(name=s.name, mark=_mark_of_near(session, s)) for s in seen]
+
+    def is_there(self, mark: str) -> bool:
+        return bool(marked_links(HOST, {mark}))
+
+
+def _mark_of_near(session: Session, far: rtnl.SeenLink) -> str:
+    """The owner mark of the host's end of a pair; "" where the two are none, or it has none."""
+    if far.nsid is None or not far.link:
+        return ""
+    near = session.link(HOST, far.link)
+    of_a_pair = near is not None and near.kind == far.kind == "veth" and near.link == far.index
+    return near.alias if near is not None and of_a_pair else ""
 
 
 def marked_links(ns: str, owners: Collection[str]) -> set[str]:

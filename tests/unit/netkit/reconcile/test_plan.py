@@ -18,6 +18,7 @@ from netkit.errors import Conflict, KernelError
 from netkit.model import (
     Addr,
     Chain,
+    Fdb,
     Link,
     Netns,
     Peer,
@@ -289,6 +290,21 @@ def test_things_that_need_each_other_are_refused_by_name() -> None:
     two = Link(name="b", kind="dummy", owner=OWNER, depends_on=(("link", "", "a"),))
     with pytest.raises(Conflict, match="need each other, a circular dependency: dummy a, dummy b"):
         diff(state([one, two]), {}, mine)
+
+
+def test_a_pair_whose_far_end_others_took_is_not_made_anew_and_the_rest_is() -> None:
+    kept = Link(name="b0", kind="bridge", owner=OWNER)
+    pair = Link(name="v0", kind="veth", master="b0", owner=OWNER,
+                peer=Peer(ns="", name="far", leaves=True))  # fmt: skip
+    entry = Fdb(dev="v0", mac="02:42:00:00:00:01", owner=OWNER)
+    gone = replace(pair, peer=replace(pair.peer, left=True) if pair.peer else None)
+    assert [op.subject for op in diff(state([kept, pair, entry]), {}, mine)] == [kept, pair, entry]
+    assert [op.subject for op in diff(state([kept, gone, entry]), {}, mine)] == [kept]
+    there = state([kept, replace(gone, peer=None, up=False)])
+    assert [op.subject for op in diff(state([kept, gone]), there, mine)] == [gone]
+    # What needs it is left alone, too, also where it is there.
+    assert diff(state([kept, gone, entry]), state([kept, entry]), mine) == ()
+    assert [op.after for op in diff({}, there, mine)] == [None, None]
 
 
 def test_an_op_says_what_it_does() -> None:

@@ -139,6 +139,12 @@ class Calls(Bench):
         )
         return int(rows[0]["n"])
 
+    def sandbox(self, name: str) -> str:
+        """The id of the sandbox of an endpoint."""
+        row = self.front.tables.endpoint(id_of(name))
+        assert row is not None
+        return row.sandbox
+
     def docker_rows(self) -> list[str]:
         """What is stored for dockerd."""
         names = ("networks", "endpoints", "pools", "leases")

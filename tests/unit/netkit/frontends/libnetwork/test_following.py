@@ -74,17 +74,11 @@ def docker(host: Host) -> Docker:
     return d
 
 
-def sandbox_of(host: Host, name: str) -> str:
-    row = host.front.tables.endpoint(id_of(name))
-    assert row is not None
-    return row.sandbox
-
-
 def test_names_come_from_dockerd(host: Host, docker: Docker) -> None:
     host.run("back", "web")
     docker.networks["back"]["web"] = "shop"
     docker.look()
-    (record,) = host.net.endpoints(sandbox=sandbox_of(host, "web"))
+    (record,) = host.net.endpoints(sandbox=host.sandbox("web"))
     assert (record.owner_name, record.container) == ("shop", container_of("web"))
     assert record.spec.names == ("shop", "alias", container_of("web")[:12], "web-host")
     (network,) = (n for n in host.net.all() if not n.builtin)
