@@ -66,8 +66,8 @@ class Fetch:
 
 
 def fetches() -> list[Fetch]:
-    """docker-compose 1.29 and 2, Debian for labs, podman, cnitool, Open vSwitch 3.5; and docker
-    where there is none."""
+    """docker-compose 1.29 and 2, Debian for labs, podman, cnitool, Open vSwitch 3.5, chromium;
+    docker where there is none."""
     labs = frozenset({"engine", "labs"})
     found = [
         Fetch(("script/debian",), program=("NETKIT_BOOTSTRAP_CACHE", ""), stages=labs),
@@ -87,6 +87,13 @@ def fetches() -> list[Fetch]:
             program=("NETKIT_TEST_OPENVSWITCH", ""),
             absent="NETKIT_TEST_OPENVSWITCH_ABSENT",
             stages=frozenset({"netns"}),
+        ),
+        Fetch(
+            ("script/chromium",),
+            needed=False,
+            program=("NETKIT_TEST_CHROMIUM", ""),
+            absent="NETKIT_TEST_CHROMIUM_ABSENT",
+            stages=labs,
         ),
     ]
     if not shutil.which("dockerd"):

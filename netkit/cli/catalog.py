@@ -205,6 +205,7 @@ ROOT = {
     "load": LOAD, "logs": LOGS, "pause": PAUSE, "port": PORT, "prune": PRUNE, "rename": RENAME,
     "restart": RESTART, "rm": RM, "rmi": RMI, "save": SAVE, "start": START, "stats": STATS,
     "stop": STOP, "tag": TAG, "top": TOP, "unpause": UNPAUSE, "update": UPDATE, "wait": WAIT,
+    "ui": Entry("Show networks and containers as a map in the browser", "netkit.ui.command:ui"),
     "help": Entry("Show the help of a command", "help:help_"),
     "completion": Entry("Print the completion script for a shell", "completion:completion"),
 }  # fmt: skip

@@ -117,6 +117,7 @@ EXAMPLES = {
                    "netkit lab import -o ospf ~/kathara-labs/ospf",
                    "netkit lab import --strict compose.yaml"),
     "lab ls": ("netkit lab ls",),
+    "ui": ("netkit ui", "netkit ui --port 8090"),
     "system df": ("netkit system df -v",),
     "weave launch": ("netkit weave launch", "netkit weave launch 192.168.59.103",
                      "netkit weave launch --password-file /etc/weave.password h1 h2"),

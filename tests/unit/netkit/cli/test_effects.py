@@ -152,7 +152,8 @@ WITHOUT_EFFECT = {
     "cp quiet": _PIPE, "load quiet": _PIPE,
     "weave launch dns-domain": "names are in weave.local; another domain is refused",
 }  # fmt: skip
-LOCAL = ("lab", "help", "completion")  # they ask no engine: tests/labs, test_cli_help.py
+# They ask no engine, or serve until Ctrl-C: tests/labs, tests/unit/netkit/ui, test_cli_help.py
+LOCAL = ("lab", "help", "completion", "ui")
 
 
 def flags() -> Iterator[tuple[str, Flag]]:

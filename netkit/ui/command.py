@@ -1,0 +1,45 @@
+"""ui: the networks of an engine as a page in the browser."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from netkit.cli.commands import NONE, command
+from netkit.cli.flags import Flag, Options, value
+from netkit.cli.values import unsigned
+from netkit.client.failure import Failure
+from netkit.ui.source import HERE, LabControl, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netkit.cli.session import Session
+
+PORT: Flag = value("port", "uint16", unsigned(65535), "TCP port of 127.0.0.1; any that is free "
+                   "unless given")  # fmt: skip
+MORE = """\
+The page is served on 127.0.0.1 alone, to the browser that opens the link printed, until Ctrl-C.
+Who has the link can do what the engine's user can: do not hand it on."""
+
+
+@command("[OPTIONS]", NONE, PORT, more=MORE)
+def ui(session: Session, options: Options) -> None:
+    session.engine.negotiate()  # no engine is an error now, not a page that says so
+    here = Source(name=HERE, netkit=session.endpoint, engine=session.endpoint)
+    run([here], None, options.number("port"))
+
+
+def run(sources: Sequence[Source], lab: LabControl | None, port: int) -> None:
+    """Serve a page of these engines and print its link; until KeyboardInterrupt.  Failure."""
+    from netkit.ui.guard import Guard
+    from netkit.ui.server import application, listening, serve
+
+    try:
+        sock = listening(port)
+    except OSError as error:
+        raise Failure(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
+    with sock:
+        guard = Guard(port=sock.getsockname()[1])
+        print(guard.url, flush=True)
+        asyncio.run(serve(application(guard, sources, lab), sock))
