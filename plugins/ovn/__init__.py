@@ -7,7 +7,7 @@
 A network is a logical switch, a container a logical port on it with port security.  The gateway is
 a port that every host has for itself (`localport`), so each host routes, translates and publishes
 for its own containers, as with the ovs driver; nothing of that is OVN's.  Access rules
-(`netkit fw`) are ACLs.  docs/ovn.md, docs/ovn-internals.md.
+(`netkit fw`) are ACLs.  docs/ovn.md.
 """
 
 from __future__ import annotations
