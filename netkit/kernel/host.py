@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from netkit.errors import KernelError
@@ -13,12 +14,13 @@ from netkit.kernel.iptables import ipset
 from netkit.kernel.iptables.rules import Rules
 from netkit.kernel.iptables.tools import Tools, Variant
 from netkit.kernel.namespaces import Namespaces
-from netkit.kernel.netlink import apply, bpf_redirect, vxlan
+from netkit.kernel.netlink import apply, bpf_redirect, fib, vxlan
 from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.nftables import tables
 from netkit.kernel.ovn.chassis import ChassisRows
 from netkit.kernel.ovn.databases import Databases
 from netkit.kernel.ovn.logical import LogicalRows
+from netkit.kernel.ovn.peers import Peers
 from netkit.kernel.ovs.flows import Flows
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.port_offloads import PortOffloads
@@ -79,6 +81,7 @@ class Host:
         self.switches = Switches(ovs, self.vswitchd)
         self._flows = Flows(ovs)
         self.ovn = Databases(ovs, engine)
+        self.ovn_peers = Peers(self.ovn, self._route)
         self._logical = LogicalRows(self.ovn)
         self._tables = tables.Tables(home)
         self._uplinks = Uplinks(home, Desk(Path(handovers)))
@@ -133,6 +136,10 @@ class Host:
 
     def _session(self) -> Session:
         return Session(self.home, self.tally, self._spare)
+
+    def _route(self, to: IPv4Address) -> fib.Found:
+        with self._session() as session:
+            return fib.lookup(session.netlink(HOST), to, None)
 
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""

@@ -41,6 +41,11 @@ def identity(table: str, name: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, f"{table} {name}")
 
 
+def chassis_name(engine: str) -> str:
+    """The name that a host's chassis gets by netkit; an administrator's keeps its own."""
+    return f"netkit-{engine[:12]}"
+
+
 def gateway_port(switch: str) -> str:
     """The name of the port of a logical switch that every host has: type `localport`."""
     return f"{switch}-gateway"

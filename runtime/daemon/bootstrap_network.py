@@ -106,8 +106,11 @@ class NetworkServices:
         if not traits.openvswitch:
             return []
         with suppress(KernelError):  # `network inspect` works without Open vSwitch
-            found = self.host.switches.tunnels(f"netkit:{self.engine_id}:{record.id[:12]}")
-            return [{"Name": t.name, "IP": t.remote, "State": t.state} for t in found]
+            mark = f"netkit:{self.engine_id}:{record.id[:12]}"
+            tunnels = self.host.switches.tunnels(mark)
+            found = [{"Name": t.name, "IP": t.remote, "State": t.state} for t in tunnels]
+            others = self.host.ovn_peers.of_network(mark)
+            return found + [{"Name": p.name, "IP": p.address, "State": p.state} for p in others]
         return []
 
 

@@ -77,6 +77,13 @@ def test_containers_of_all_hosts_reach_each_other_from_the_first_moments(lab: Ru
         eventually(lambda host=host: healthy(lab, host))
 
 
+def test_a_network_lists_its_other_hosts(lab: RunningLab) -> None:
+    for host, others in (("h1", ["10.0.0.2", "10.0.0.3"]), ("h3", ["10.0.0.1", "10.0.0.2"])):
+        (found,) = json.loads(lab.netkit(host, "net", "inspect", "wide"))
+        assert sorted(peer["IP"] for peer in found["Peers"]) == others
+        assert {peer["State"] for peer in found["Peers"]} == {"unknown"}  # no BFD, and a tunnel
+
+
 def test_a_rule_about_a_container_of_another_host_is_an_acl_that_is_in_force(
     lab: RunningLab,
 ) -> None:

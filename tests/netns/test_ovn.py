@@ -20,6 +20,7 @@ from netkit.errors import Conflict, InUse, KernelError, Unreachable
 from netkit.kernel import netns
 from netkit.kernel.ovn import logical
 from netkit.kernel.ovn.databases import Northbound
+from netkit.kernel.ovn.peers import OvnPeer
 from netkit.lab.openvswitch import SWITCH
 from netkit.lab.ovn import CONTROLLER, NORTHBOUND, NORTHD
 from netkit.model.ovn import LogicalAcl, Match
@@ -74,6 +75,34 @@ def test_containers_of_two_hosts_reach_each_other_and_their_hosts(pair: Cloud) -
     for h in pair.hosts:
         assert reaches(h.ns(f"c{h.number}"), "10.70.0.1"), "its gateway"
         assert reaches(h.home, f"10.70.0.{10 + h.number}"), "from its host"
+
+
+def test_a_network_lists_the_other_hosts_it_is_on_and_whether_tunnels_get_there(
+    pair: Cloud,
+) -> None:
+    one, two = pair.hosts
+    mark = f"netkit:1:{one.net.find('wide').id[:12]}"
+    # "unknown": OVN probes no tunnel between ordinary chassis.
+    assert one.kernel.ovn_peers.of_network(mark) == [OvnPeer("netkit-2", two.ip, "unknown")]
+    assert one.kernel.ovn_peers.of_network("netkit:1:000000000000") == []
+
+    run("ip", "route", "add", "unreachable", two.ip, at=one.home)
+    try:
+        (peer,) = one.kernel.ovn_peers.of_network(mark)
+        assert peer.state == "an unreachable route"
+    finally:
+        run("ip", "route", "del", "unreachable", two.ip, at=one.home)
+
+    box = sandbox(two, "c2")  # without a container there it is still on the network
+    two.net.close(box)
+    assert [p.name for p in one.kernel.ovn_peers.of_network(mark)] == ["netkit-2"]
+    two.open("c2", "wide", "10.70.0.12")
+    two.create("own", "10.71.0.0/24", driver="ovn")
+    try:
+        own = f"netkit:2:{two.net.find('own').id[:12]}"
+        assert two.kernel.ovn_peers.of_network(own) == []
+    finally:
+        two.net.remove("own")
 
 
 def test_the_first_packet_to_another_host_need_not_wait_for_an_address(pair: Cloud) -> None:

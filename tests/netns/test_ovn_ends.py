@@ -1,4 +1,4 @@
-"""Tunnel endpoints that cannot work: refused when a network is made, in one line, with nothing left."""
+"""Tunnel endpoints that cannot work are refused when a network is made, and leave nothing."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from netkit.kernel.ovs.ovsdb import Ovsdb, root
 from netkit.kernel.ovs.tunnel_routes import address_holder
 from netkit.kernel.session import Session
 from netkit.model import IPAddress, Key, Resource
-from netkit.model.ovn import CHASSIS, INTEGRATION, NORTHBOUND, Chassis, Northbound
+from netkit.model.ovn import CHASSIS, INTEGRATION, NORTHBOUND, Chassis, Northbound, chassis_name
 from netkit.reconcile.plan import Op
 
 OURS = "netkit-ovn"  # key in external_ids: the keys that netkit set, with commas
@@ -82,7 +82,7 @@ class ChassisRows:
             _require(ids)
         else:
             _refuse_elsewhere(session, want.encap_ip)
-            name = ids.get(NAME_KEY) or f"netkit-{self._databases.engine[:12]}"
+            name = ids.get(NAME_KEY) or chassis_name(self._databases.engine)
             self._set(
                 {
                     NAME_KEY: name,

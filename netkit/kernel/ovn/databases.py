@@ -80,6 +80,8 @@ SB_SCHEMA: dict[str, Any] = {
                 "external_ids": _MAP,
             },
         },
+        "Chassis": {"isRoot": True, "columns": {"name": _TEXT, "encaps": _to("Encap")}},
+        "Encap": {"columns": {"type": _TEXT, "ip": _TEXT}},
     },
 }
 ACL_FLOWS = [["external_ids", "includes", ["map", [["stage-name", "ls_out_acl"]]]]]
@@ -116,7 +118,7 @@ class Northbound(Servers):
 
 
 class Southbound(Servers):
-    """Logical flows that ACLs become, of all networks of the deployment."""
+    """Logical flows that ACLs become, of all networks of the deployment, and its chassis."""
 
     subject: ClassVar[str] = "OVN's southbound database"
     schema: ClassVar[dict[str, Any]] = SB_SCHEMA

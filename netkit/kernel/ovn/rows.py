@@ -19,7 +19,14 @@ from netkit.errors import Conflict, InUse, KernelError
 from netkit.kernel.ovs.idl import Copy, Row, Transaction, rows
 from netkit.kernel.ovs.rows import MARK
 from netkit.model import Key, Resource
-from netkit.model.ovn import LogicalAcl, LogicalPort, LogicalSwitch, gateway_port, identity
+from netkit.model.ovn import (
+    LogicalAcl,
+    LogicalPort,
+    LogicalSwitch,
+    chassis_name,
+    gateway_port,
+    identity,
+)
 from netkit.reconcile.plan import Op
 
 SWITCH, PORT, ACL = "Logical_Switch", "Logical_Switch_Port", "ACL"
@@ -131,6 +138,21 @@ def owned(idl: Copy, here: Here, prefix: str) -> list[Key]:
             for a in switch.acls if _marked(a, prefix)
         ]  # fmt: skip
     return keys
+
+
+def users(idl: Copy, here: Here, owner: str) -> frozenset[str]:
+    """The other hosts on the network that this host marks so: names that their chassis may have.
+
+    Hosts without a container there are known by their engine alone.
+    """
+    for switch in rows(idl, SWITCH):
+        if switch.external_ids.get(here.user) != owner:
+            continue
+        engines = {k.removeprefix(USER) for k in switch.external_ids if k.startswith(USER)}
+        chassis = {p.options[REQUESTED] for p in switch.ports if REQUESTED in p.options}
+        others = {chassis_name(engine) for engine in engines - {here.engine}}
+        return frozenset((chassis | others) - {here.chassis})
+    return frozenset()
 
 
 def _marked(row: Row, prefix: str) -> bool:
