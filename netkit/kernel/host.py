@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netkit.errors import KernelError
 from netkit.kernel import conntrack, ethtool, sysctl
@@ -14,7 +15,7 @@ from netkit.kernel.iptables import ipset
 from netkit.kernel.iptables.rules import Rules
 from netkit.kernel.iptables.tools import Tools, Variant
 from netkit.kernel.namespaces import Namespaces
-from netkit.kernel.netlink import apply, bpf_redirect, fib, vxlan
+from netkit.kernel.netlink import apply, bpf_redirect, vxlan
 from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.nftables import tables
 from netkit.kernel.ovn.chassis import ChassisRows
@@ -34,6 +35,9 @@ from netkit.model import HOST, Key, State
 from netkit.model.layout import Territory
 from netkit.model.openvswitch import OvsBridge, OvsPort
 from netkit.reconcile.plan import Op
+
+if TYPE_CHECKING:
+    from netkit.kernel.netlink.fib import Found
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +141,9 @@ class Host:
     def _session(self) -> Session:
         return Session(self.home, self.tally, self._spare)
 
-    def _route(self, to: IPv4Address) -> fib.Found:
+    def _route(self, to: IPv4Address) -> Found:
+        from netkit.kernel.netlink import fib  # for few hosts, and with parts of pyroute2
+
         with self._session() as session:
             return fib.lookup(session.netlink(HOST), to, None)
 

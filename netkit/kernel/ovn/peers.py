@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 
-from netkit.kernel.netlink.fib import Found
 from netkit.kernel.ovn.databases import Databases
 from netkit.kernel.ovn.rows import Here, users
 from netkit.kernel.ovs.idl import Copy, rows
 from netkit.kernel.ovs.rows import Plugged, plugged
 from netkit.model.ovn import INTEGRATION
+
+if TYPE_CHECKING:
+    from netkit.kernel.netlink.fib import Found
 
 PATIENCE = 1.0  # seconds for a database to connect; one that has been lost for longer gets none
 ABSENT = "absent"  # ovn-controller has made no tunnel to it

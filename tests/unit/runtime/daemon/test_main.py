@@ -42,7 +42,7 @@ LATER = (
     "runtime.build.stage", "runtime.network.firewall", "runtime.network.trace",
     "runtime.registry.service", "runtime.registry.session",
 )  # fmt: skip
-MODULES = 930
+MODULES = 940
 
 
 def test_what_few_hosts_use_is_not_imported_at_the_start_of_a_daemon() -> None:
