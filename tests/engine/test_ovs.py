@@ -112,6 +112,25 @@ def test_a_network_of_the_ovs_driver_lives_and_goes(
     assert vswitch.vsctl("list-br").split() == ["nku0"]
 
 
+def test_a_tunnel_is_called_dead_only_once_it_had_time_to_come_up(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, _ = switched
+    create(engine, f"peers={wire.NEIGHBOUR}")  # which has no Open vSwitch
+    engine.docker("run", "-d", "--name", "lone", "--network", "mynet", *SLEEP)
+    asked = ("net", "trace", "lone", "192.168.1.77", "icmp")
+    found = engine.netkit(*asked, check=False).stdout
+    assert "UNDETERMINED" in found, found
+    assert "BFD down" in found, found
+    begin = time.monotonic()
+    while "LOST (tunnel-down)" not in (found := engine.netkit(*asked, check=False).stdout):
+        assert "UNDETERMINED" in found, found
+        assert time.monotonic() - begin < 20, found
+        time.sleep(0.5)
+    engine.docker("rm", "-f", "lone")
+    engine.docker("network", "rm", "mynet")
+
+
 def test_containers_stay_connected_while_the_daemon_is_killed_and_comes_back(
     switched: tuple[Engine, OpenVSwitch],
 ) -> None:

@@ -53,6 +53,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "hooked": ("UNDETERMINED", "XDP or traffic control on an interface is not evaluated"),
     "ovs-unknown": ("UNDETERMINED", "Open vSwitch cannot be asked, or does what is not followed"),
     "tunnel-unwatched": ("UNDETERMINED", "nothing probes the tunnel, or only one way: is it dead?"),
+    "tunnel-beginning": ("UNDETERMINED", "the tunnel is new, and was not seen to work yet"),
     "too-long": ("UNDETERMINED", "it goes round in circles, or further than is followed"),
 }
 

@@ -106,6 +106,7 @@ class SwitchPort:
     key: int = 0
     state: str = ""
     diagnostic: str = ""
+    beginning: bool = False  # it has not been up yet, and may come up any moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

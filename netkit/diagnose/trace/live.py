@@ -282,6 +282,7 @@ def _port(p: Plugged) -> SwitchPort:
         key=int(key, 0) if key != "flow" else 0,
         state="" if p.state in UNWATCHED else p.state,
         diagnostic=p.diagnostic,
+        beginning=p.beginning,
     )
 
 

@@ -221,18 +221,27 @@ def _tunnelled(
         except Stop as s:
             dead.append(s)
             continue
-        if not port.state:
-            words = f"nothing watches {port.kind} {port.name}: no BFD"
-            doubts.append(Doubt("tunnel-unwatched", words))
-        elif port.state == HALF:
-            words = f"{port.remote} reaches {port.kind} {port.name}, but does not receive us"
-            doubts.append(Doubt("tunnel-unwatched", f"{words}: BFD state {HALF}"))
+        doubts += doubts_of(port)
         tunnels.append(
             Tunnel(kind=port.kind, remote=str(port.remote), local=str(local), key=port.key)
         )
     if not tunnels:
         raise dead[0]
     return Tunnelled(_left(frame, macs, tunnels), doubts)
+
+
+def doubts_of(port: SwitchPort) -> list[Doubt]:
+    """What is not known for sure of a tunnel that is not known to be dead."""
+    tunnel = f"{port.kind} {port.name}"
+    if not port.state:
+        return [Doubt("tunnel-unwatched", f"nothing watches {tunnel}: no BFD")]
+    if port.beginning:
+        words = f"{tunnel} with {port.remote} was made or changed seconds ago, and did not come up"
+        return [Doubt("tunnel-beginning", f"{words} yet: BFD state {port.state}, ask again")]
+    if port.state == HALF:
+        words = f"{port.remote} reaches {tunnel}, but does not receive us: BFD state {HALF}"
+        return [Doubt("tunnel-unwatched", words)]
+    return []
 
 
 def _left(frame: Frame, macs: tuple[str, str], tunnels: Iterable[Tunnel]) -> Left:
@@ -248,7 +257,7 @@ def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
         return None
     state = f"BFD {port.state}" if port.state else "no BFD"
     say(where, "tunnel", f"{port.kind} with {port.remote}, key {port.key}, {state}")
-    if port.state not in {"", "up", HALF}:
+    if port.state not in {"", "up", HALF} and not port.beginning:
         why = f" ({port.diagnostic})" if port.diagnostic else ""
         raise Stop(
             "tunnel-down",

@@ -264,7 +264,10 @@ class Walk:
             party = Party(kind="outside", iface=at.bridge, port=at.port)
             return self._through(host, party, host.facts.is_local(near))
         if came.tunnels:
-            return self._switched(switching.arriving(came, self.observer))
+            frame = switching.arriving(came, self.observer)
+            ports = (p for p in self.observer.switch_ports() if p.name == frame.port)
+            self.doubts += [d for p in ports if p.beginning for d in switching.doubts_of(p)]
+            return self._switched(frame)
         dev = switching.receiving_interface(near, host)
         if came.mac_dst and came.mac_dst not in next_hop.macs_for(dev, near, self.observer):
             raise Elsewhere

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from netkit.errors import KernelError, Unreachable
+from netkit.kernel.ovs.bfd_sessions import BfdSessions
 from netkit.kernel.ovs.idl import Connection, Copy, Row, Transaction, Write, python_ovs
 
 DEFAULT = "unix:/run/openvswitch/db.sock"
@@ -32,6 +33,7 @@ class Ovsdb(Connection):
 
     def __init__(self, remote: str = DEFAULT) -> None:
         super().__init__(remote)
+        self.sessions = BfdSessions()
 
     @property
     def present(self) -> bool:
@@ -64,7 +66,14 @@ class Ovsdb(Connection):
         schema = idl.SchemaHelper(schema_json=_schema(self.remote, self.connect))
         for table, columns in COLUMNS.items():
             schema.register_columns(table, list(columns))
-        return idl.Idl(self.remote, schema)
+        made = idl.Idl(self.remote, schema)
+        self.sessions.forget()
+        made.notify = self._noted  # it is called for each row that changes
+        return made
+
+    def _noted(self, event: str, row: Row, updates: Row | None = None) -> None:
+        if row._table.name == "Interface":
+            self.sessions.note(event, row)
 
     def _ready(self, idl: Copy) -> bool:
         return bool(idl.has_ever_connected()) and root(idl) is not None

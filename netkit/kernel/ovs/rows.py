@@ -5,7 +5,7 @@ Sources: ovs-vswitchd.conf.db(5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -41,6 +41,7 @@ class Plugged:
     options: Mapping[str, str]
     state: str  # of BFD, as in Tunnel; "unknown" without it
     diagnostic: str
+    beginning: bool = False  # BFD has not been up yet, and may come up any moment
 
 
 def bridge_of(row: Row) -> OvsBridge:
@@ -121,22 +122,29 @@ def _twin(idl: Copy, interface: Row, interfaces: list[Row]) -> str:
     return ""
 
 
-def plugged(idl: Copy) -> list[Plugged]:
+def plugged(
+    idl: Copy, may_come_up: Callable[[Row], bool] = lambda _: False
+) -> list[Plugged]:
     return [
-        Plugged(
-            bridge=row.name,
-            name=i.name,
-            number=i.ofport[0],
-            kind=i.type,
-            options=dict(i.options),
-            state=i.bfd_status.get("state", "unknown"),
-            diagnostic=i.bfd_status.get("diagnostic", ""),
-        )
+        _plugged(row.name, i, may_come_up(i))
         for row in rows(idl, "Bridge")
         for port in row.ports
         for i in port.interfaces
         if i.ofport
     ]
+
+
+def _plugged(bridge: str, i: Row, beginning: bool) -> Plugged:
+    return Plugged(
+        bridge=bridge,
+        name=i.name,
+        number=i.ofport[0],
+        kind=i.type,
+        options=dict(i.options),
+        state=i.bfd_status.get("state", "down" if beginning else "unknown"),
+        diagnostic=i.bfd_status.get("diagnostic", ""),
+        beginning=beginning,
+    )
 
 
 def tunnels(idl: Copy, owner: str) -> list[Tunnel]:

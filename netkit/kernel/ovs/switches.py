@@ -173,7 +173,8 @@ class Switches:
 
     def plugged(self) -> list[Plugged]:
         """List every port of every bridge that has a number."""
-        return self._db.view(ovsrows.plugged)
+        may_come_up = self._db.sessions.may_come_up
+        return self._db.view(lambda idl: ovsrows.plugged(idl, may_come_up))
 
     def tunnels(self, owner: str) -> list[Tunnel]:
         """List the tunnels of the network with this owner mark, with the BFD state of each."""

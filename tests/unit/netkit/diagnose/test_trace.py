@@ -43,6 +43,7 @@ from netkit.diagnose.trace.facts import (
 from netkit.diagnose.trace.join import Question, Trace, question, trace
 from netkit.diagnose.trace.leg import Ask, Left, Leg, Line, Step, Tunnel
 from netkit.diagnose.trace.stops import ended, plugged
+from netkit.diagnose.trace.switching import doubts_of
 from netkit.diagnose.trace.undecided import leg
 from netkit.diagnose.trace.words import text
 from netkit.errors import InvalidSpec, KernelError, NotFound
@@ -610,6 +611,20 @@ def test_a_switch_that_does_not_answer_is_not_guessed_at() -> None:
     fake = switched(THROUGH)
     fake.pipelines = {}
     assert traced(fake, target="172.17.0.2").code == "ovs-unknown"
+
+
+def test_a_tunnel_that_may_come_up_any_moment_is_not_called_dead() -> None:
+    """What is known for sure is still found beyond it; and it is LOST once it had its time."""
+    for state in ("down", "init"):
+        begun = replace(TUNNEL, state=state, beginning=True)
+        found = traced(switched(THROUGH, tunnel=begun), target="172.17.0.2")
+        assert (found.code, found.verdict) == ("beyond", "UNDETERMINED")
+        (doubt,) = doubts_of(begun)
+        assert doubt.code == "tunnel-beginning"
+        assert "gre g1 with 10.0.0.2 was made or changed seconds ago" in doubt.words
+    assert doubts_of(replace(TUNNEL, state="up")) == []
+    (unwatched,) = doubts_of(replace(TUNNEL, state=""))
+    assert unwatched.code == "tunnel-unwatched"
 
 
 @dataclass
