@@ -407,6 +407,7 @@ def test_a_tunnel_without_its_far_end_is_down_and_unasked_it_is_beyond() -> None
         assert "UNDETERMINED (beyond)" in lab.netkit("host1", *alone, check=False)
         address = lab.docker2.ip
         flows_of_another_tool(lab, address)
+        begun_anew(lab, address)
         lab.host2.run("ip", "link", "set", "eth0", "down")
         deadline = time.monotonic() + SETTLE
         while (found := lab.trace("docker1", address, "tcp/80")).code != "tunnel-down":
@@ -414,6 +415,24 @@ def test_a_tunnel_without_its_far_end_is_down_and_unasked_it_is_beyond() -> None
             time.sleep(0.3)
         assert found.verdict == "LOST"
         assert not probe(lab.docker1.netns, "tcp", address, 80).reached
+
+
+def begun_anew(lab: RunningLab, address: str) -> None:
+    """Both ends of the tunnel begin to probe each other; frames pass all the while."""
+    hosts = (lab.host1, lab.host2)
+    search = ("ovs-vsctl", "--bare", "--columns=name", "find", "interface", "type=gre")
+    names = {host.name: host.run(*search).strip() for host in hosts}
+    deadline, seen = time.monotonic() + SETTLE, 0
+    while not seen:  # they take a second; a busy machine may miss it
+        assert time.monotonic() < deadline
+        for word in ("false", "true"):
+            for host in hosts:
+                host.run("ovs-vsctl", "set", "interface", names[host.name], f"bfd:enable={word}")
+        while (found := lab.trace("docker1", address, "tcp/80")).verdict != "DELIVERED":
+            assert time.monotonic() < deadline
+            assert found.code == "tunnel-beginning", found
+            seen += 1
+    assert probe(lab.docker1.netns, "tcp", address, 80).reached
 
 
 def flows_of_another_tool(lab: RunningLab, address: str) -> None:
