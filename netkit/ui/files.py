@@ -6,7 +6,7 @@ import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDERS = (Path(__file__).parent / "static",)
+FOLDERS = (Path(__file__).parent / "static", Path(__file__).parent / "vendor")
 TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
     ".mjs": "text/javascript; charset=utf-8", ".js": "text/javascript; charset=utf-8",

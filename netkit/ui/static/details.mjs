@@ -103,7 +103,7 @@ export class Details {
     const fill = (pre, found, words) => setText(pre, found.join("\n") || words);
     await Promise.all([
       ask(`container?${query}`).then((found) => {
-        fill(here.rules, found.Rules.slice(1), "nothing is known of it");
+        fill(here.rules, found.Rules.slice(1).filter(Boolean), "nothing is known of it");
         fill(here.explained, found.Explained, "no port is published");
       }, (error) => [here.rules, here.explained].forEach((pre) => setText(pre, error.message))),
       ask(`logs?${query}`).then((text) => setText(here.logs, text || "nothing"), (error) => setText(here.logs, error.message)),

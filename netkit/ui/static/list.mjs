@@ -20,6 +20,7 @@ export class List {
   }
 
   draw() {
+    if (this.#root.hidden) return;
     sync(this.#root, this.#model.hosts(), (h) => h.name, (h) => this.#host(h), (at, h) => this.#update(at, h));
   }
 

@@ -2,7 +2,7 @@
 
 const PARTS = ["Networks", "Endpoints", "Containers", "Repaired"];
 const RATE_SECONDS = 1; // over which traffic is averaged
-export const REPAIR_SHOWN = 10_000; // milliseconds that a repair is marked on its host
+const REPAIR_SHOWN = 10_000; // milliseconds that a repair is marked on its host
 const QUIET_DRIVERS = new Set(["host", "null"]); // networks that are shown where something is on them
 
 export class Model extends EventTarget {
@@ -39,6 +39,7 @@ export class Model extends EventTarget {
         if (before !== undefined && now > before) {
           events.push(`${name}: repaired what another tool had changed: ${id}`);
           this.repaired.set(name, { at: performance.now(), what: id });
+          setTimeout(() => this.#changed([]), REPAIR_SHOWN + 50); // the mark goes by itself
         }
       } else events.push(...describe(name, engine, part, before, now));
       if (now === null) delete engine[part][id];
