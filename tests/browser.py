@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,9 +159,50 @@ class Page:
         given = [{"name": n.replace("_", "-"), "value": v} for n, v in features.items()]
         self.call("Emulation.setEmulatedMedia", features=given)
 
+    def press(self, button: str, within: str = "body") -> None:
+        """Click the button with this text, as soon as it is there and enabled."""
+        found = f"[...document.querySelectorAll('{within} button')].find(b => b.textContent === "
+        found += f"{json.dumps(button)} && !b.disabled)"
+        self.until(f"!!{found}")
+        self.run(f"{found}.click()")
+
+    def text(self, selector: str) -> str:
+        """What is seen of an element."""
+        found: str = self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
+        return found
+
+    def trace(self, source: str, target: str, service: str) -> str:
+        """Fill in the form, and return the verdict shown."""
+        given = json.dumps({"from": source, "to": target, "service": service})
+        self.run(f"""(() => {{
+            const form = document.querySelector("#trace");
+            document.querySelector("#trace-result").replaceChildren();
+            for (const [name, value] of Object.entries({given})) form.elements[name].value = value;
+            form.requestSubmit();
+        }})()""")
+        found: str = self.until("document.querySelector('#trace-result .verdict')?.innerText")
+        return found
+
     def picture(self) -> bytes:
         """PNG of what is seen."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
+
+@contextmanager
+def serving(argv: Sequence[str], **more: Any) -> Iterator[str]:
+    """The link that a command prints, which serves until Ctrl-C, and prints no error."""
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **more,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.send_signal(signal.SIGINT)
+            errors = process.stderr.read()
+            assert (process.wait(PATIENCE), errors) == (128 + signal.SIGINT, "")
 
 
 @contextmanager

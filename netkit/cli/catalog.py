@@ -159,6 +159,7 @@ LAB = {
     "graph": Entry("Draw the topology", "netkit.lab.command:graph"),
     "import": Entry("Make a lab of a containerlab topology, a Kathara folder or a compose file",
                     "netkit.lab.importing:import_"),
+    "ui": Entry("Show all hosts of a lab as a map in the browser", "netkit.lab.command:ui"),
     "ls": Entry("List labs that are up", "netkit.lab.command:ls"),
 }
 MANIFEST = {

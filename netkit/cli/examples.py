@@ -116,6 +116,7 @@ EXAMPLES = {
     "lab import": ("netkit lab import -o mine two.clab.yml",
                    "netkit lab import -o ospf ~/kathara-labs/ospf",
                    "netkit lab import --strict compose.yaml"),
+    "lab ui": ("netkit lab ui labs/13-icc", "netkit lab ui --port 8090 13-icc"),
     "lab ls": ("netkit lab ls",),
     "ui": ("netkit ui", "netkit ui --port 8090"),
     "system df": ("netkit system df -v",),

@@ -1,4 +1,4 @@
-"""lab: up, down, status, check, restart, sh, exec, graph, ls."""
+"""lab: up, down, status, check, restart, sh, exec, graph, ui, ls."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from netkit.cli.flags import Flag, Options, read, text, value
 from netkit.cli.session import Session
 from netkit.client.endpoint import parse_host
 from netkit.client.failure import Failure, Misuse
+from netkit.ui.command import MORE, PORT
 
 if TYPE_CHECKING:
     from netkit.lab.facts import Node
@@ -64,6 +65,17 @@ def _host(options: Options) -> str:
 
 def _what(options: Options, lab: str) -> str:
     return f"host {_host(options)} of lab {lab}" if _host(options) else f"lab {lab}"
+
+
+@command("[OPTIONS] LAB", exactly(1), NAME, PORT, more=MORE)
+def ui(session: Session, options: Options) -> None:
+    """Of a lab that is up, or is not: its page can bring it up."""
+    with _failures():
+        from netkit.lab.ui import LabPage, sources
+        from netkit.ui.command import run
+
+        lab, places = _read(options)
+        run(sources(lab, places), LabPage(lab, places), options.number("port"))
 
 
 @command("[OPTIONS] LAB [HOST]", Count(1, 2), NAME, text("format", "Go template, or json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from netkit.cli.commands import NONE, command
@@ -32,6 +31,8 @@ def ui(session: Session, options: Options) -> None:
 
 def run(sources: Sequence[Source], lab: LabControl | None, port: int) -> None:
     """Serve a page of these engines and print its link; until KeyboardInterrupt.  Failure."""
+    import asyncio
+
     from netkit.ui.guard import Guard
     from netkit.ui.server import application, listening, serve
 

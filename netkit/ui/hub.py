@@ -20,7 +20,9 @@ class Message(NamedTuple):
 
 
 class Hub:
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], document: Mapping[str, Any] | None = None) -> None:
+        """`document`: of the lab that is shown (LabControl), if it is one."""
+        self._document = document
         self._states = {name: EngineState() for name in names}
         self._pages: set[asyncio.Queue[Message]] = set()
         self._lab: Mapping[str, Any] = {}
@@ -73,7 +75,7 @@ class Hub:
         while not queue.empty():
             queue.get_nowait()
         engines = {name: state.complete for name, state in self._states.items()}
-        queue.put_nowait(Message("state", {"Engines": engines}))
+        queue.put_nowait(Message("state", {"Engines": engines, "Lab": self._document}))
         if self._lab:
             queue.put_nowait(Message("lab", self._lab))
 

@@ -17,6 +17,7 @@ from netkit.ui.files import files
 from netkit.ui.guard import COOKIE, NAMES, Guard, Head
 from netkit.ui.hub import Hub, Message
 from netkit.ui.keys import FEEDS, FILES, GUARD, HUB, LAB, SOURCES
+from netkit.ui.lab import add as add_lab
 from netkit.ui.source import LabControl, Source
 
 BODY = 1 << 16  # bytes of a request's
@@ -58,13 +59,14 @@ def application(guard: Guard, sources: Sequence[Source], lab: LabControl | None)
     app = web.Application(middlewares=[_guarded, _answered], client_max_size=BODY)
     app[GUARD], app[FILES] = guard, files()
     app[SOURCES] = {source.name: source for source in sources}
-    app[HUB] = Hub(source.name for source in sources)
+    app[HUB] = Hub((source.name for source in sources), lab.document() if lab else None)
     app[FEEDS] = []
-    if lab is not None:
-        app[LAB] = lab
     app.router.add_get(guard.base, _page)
     app.router.add_get(f"{guard.base}events", _events)
-    app.router.add_routes(routes.table(guard.base, in_lab=lab is not None))
+    app.router.add_routes(routes.table(guard.base))
+    if lab is not None:
+        app[LAB] = lab
+        add_lab(app, guard.base)
     app.router.add_get(f"{guard.base}{{name}}", _file)
     app.on_startup.append(_start)
     app.on_cleanup.append(_stop)

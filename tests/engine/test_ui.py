@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -68,22 +67,10 @@ MOVED = """new Promise((done) => {
 })"""
 
 
-@contextmanager
-def serving(engine: Engine, *flags: str) -> Iterator[str]:
-    """The link of a page, which ends by Ctrl-C."""
+def serving(engine: Engine, *flags: str) -> AbstractContextManager[str]:
+    """The link of a page."""
     argv = [*netkit(), "-H", engine.host, "ui", *flags]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=engine.cli_environment(),
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.send_signal(signal.SIGINT)
-            errors = process.stderr.read()
-            assert (process.wait(20), errors) == (128 + signal.SIGINT, "")
+    return browser.serving(argv, env=engine.cli_environment())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +92,7 @@ def page(engine: Engine, tab: Page) -> Iterator[Page]:
         tab.requested.clear()
         tab.problems.clear()
         tab.open(url)
-        tab.run("document.querySelector('#show-list').click()")
+        tab.press("List")
         tab.until(f"{ROWS}.length === 3")
         yield tab
         assert {urlsplit(each).netloc for each in tab.requested} == {urlsplit(url).netloc}
@@ -119,26 +106,6 @@ def rows(page: Page) -> dict[str, list[str]]:
     return {name: cells for name, *cells in found}
 
 
-def choose(page: Page, container: str) -> None:
-    script = "[...document.querySelectorAll('#list tbody button')].find(b => b.textContent === %s)"
-    page.until(f"!!({script % json.dumps(container)})")
-    page.run(f"{script % json.dumps(container)}.click()")
-
-
-def trace(page: Page, source: str, target: str, service: str) -> str:
-    """The verdict shown."""
-    given = json.dumps({"from": source, "to": target, "service": service})
-    page.run(f"""(() => {{
-        const form = document.querySelector("#trace");
-        document.querySelector("#trace-result").replaceChildren();
-        for (const [name, value] of Object.entries({given})) form.elements[name].value = value;
-        form.requestSubmit();
-    }})()""")
-    found = page.until("document.querySelector('#trace-result .verdict')?.innerText")
-    assert isinstance(found, str)
-    return found
-
-
 def test_what_runs_is_listed_and_followed(engine: Engine, page: Page) -> None:
     address = engine.address("web", "back")
     assert rows(page)["web"][:3] == ["running", f"{address}/16", "127.0.0.1:8093->80/tcp"]
@@ -150,13 +117,13 @@ def test_what_runs_is_listed_and_followed(engine: Engine, page: Page) -> None:
 
 
 def test_a_container_is_opened_with_its_rules_and_its_output(page: Page) -> None:
-    choose(page, "web")
+    page.press("web", "#list tbody")
     page.until("/published ports only, never/.test(document.querySelector('#details').innerText)")
     shown = page.run("document.querySelector('#details').innerText")
     assert "127.0.0.1:8093 -> 80/tcp, for this host only" in shown
     assert "DELIVERED: delivered to container web" in shown
     assert page.run("document.activeElement.id") == "details"
-    choose(page, "other")
+    page.press("other", "#list tbody")
     page.until("/hello/.test(document.querySelector('#details').innerText)")
     page.run("document.querySelector('#details').focus()")
     page.key("Escape")
@@ -171,9 +138,9 @@ def test_a_trace_ends_where_that_of_the_command_does(
 ) -> None:
     done = engine.netkit("net", "trace", *asked, "--format", "json", check=False)
     found: dict[str, Any] = json.loads(done.stdout)
-    page.run("document.querySelector('#show-map').click()")
+    page.press("Map")
     page.until("netkit.chart.cy.nodes('.container').length === 3")
-    assert f"{found['verdict']}: {found['words']}" in trace(page, *asked)
+    assert f"{found['verdict']}: {found['words']}" in page.trace(*asked)
     ends = page.run("netkit.chart.way.ends")
     hops = page.run("[...document.querySelectorAll('.hops li')].map(l => l.textContent)")
     steps = [*found["request"], *found["answer"]]
@@ -184,7 +151,7 @@ def test_a_trace_ends_where_that_of_the_command_does(
 
 
 def test_the_map_has_all_and_is_used_by_keys(engine: Engine, page: Page) -> None:
-    page.run("document.querySelector('#show-map').click()")
+    page.press("Map")
     page.until("netkit.chart.cy.nodes('.container').length === 3")
     labels = page.run("netkit.chart.cy.nodes('.container').map(n => n.data('label'))")
     assert sorted(labels)[-1] == f"web\n{engine.address('web', 'back')}"
@@ -219,7 +186,7 @@ def test_the_map_has_all_and_is_used_by_keys(engine: Engine, page: Page) -> None
 
 
 def test_a_link_with_traffic_has_its_rate(engine: Engine, page: Page) -> None:
-    page.run("document.querySelector('#show-map').click()")
+    page.press("Map")
     page.until("netkit.chart.cy.nodes('.container').length === 3")
     engine.out("exec", "client", "ping", "-c4", "-i0.2", "-s1400", "web")
     label = "netkit.chart.cy.edges('.link.busy').map(e => e.data('label')).find(l => /kB/.test(l))"
@@ -228,7 +195,7 @@ def test_a_link_with_traffic_has_its_rate(engine: Engine, page: Page) -> None:
 
 def test_two_hundred_nodes_move_at_thirty_frames_a_second(page: Page) -> None:
     """With traffic four times a second on each link; of three rounds, for a busy machine."""
-    page.run("document.querySelector('#show-map').click()")
+    page.press("Map")
     page.until("netkit.chart.cy.nodes('.container').length === 3")
     page.run(MANY)
     page.until("netkit.chart.cy.nodes('.container').length === 192")
@@ -242,7 +209,7 @@ def test_two_hundred_nodes_move_at_thirty_frames_a_second(page: Page) -> None:
 
 def test_what_another_tool_changes_is_seen_within_a_second(engine: Engine, page: Page) -> None:
     """The repair itself takes some 0.4 s (docs/design.md), and more on a busy machine: of five."""
-    page.run("document.querySelector('#show-map').click()")
+    page.press("Map")
     page.until("netkit.chart.cy.nodes('.container').length === 3")
     taken = []
     while len(taken) < 5 and min(taken, default=SOON) >= SOON:

@@ -11,6 +11,7 @@ export const SIZES = {
 const PITCH = 134; // pixels between containers of a row
 const GAP = 46; // between rows: the rate of a link has its place there
 const ROWS = [[6, 1], [16, 2], [Infinity, 4]]; // up to so many containers of a network are in so many rows
+const PREDEFINED = "bridge"; // docker0's network: left out where it is empty and there are others
 const MARKS = { healthy: "✓ ", unhealthy: "✗ ", starting: "◌ " };
 const MOST_PORTS = 2; // shown below a container; more are counted
 
@@ -47,11 +48,13 @@ function drawHost(found, model, host) {
   const lately = model.lately(host.name);
   const problem = host.engine?.Problem;
   const drift = host.engine?.Drift.length ?? 0;
-  const marks = [problem && "✗ cannot be asked", drift && "! not as it should be", lately && `↻ ${lately} repaired`].filter(Boolean);
+  const away = model.lab && /no such socket|no process listens/.test(problem) ? "not up" : "cannot be asked";
+  const marks = [problem && `✗ ${away}`, drift && "! not as it should be", lately && `↻ ${lately} repaired`].filter(Boolean);
   const classes = [problem || drift ? "bad" : "", lately ? "warn" : "", host.engine || !host.plan ? "" : "plain"].filter(Boolean);
   const label = [host.name, ...marks].join("  ");
   add(found, "host", parent, label, { classes, about: `host ${label}` });
   const members = memberships(host);
+  host.networks = host.networks.filter((n) => members.has(n.id) || n.Name !== PREDEFINED || host.networks.length === 1);
   drawSelf(found, model, host, parent);
   for (const network of host.networks) drawNetwork(found, model, host, parent, network, members.get(network.id) ?? []);
   const alone = members.get("") ?? [];
@@ -71,20 +74,24 @@ function memberships(host) {
   return found;
 }
 
+// The host's own namespace, below its interfaces.
 function drawSelf(found, model, host, parent) {
   const group = `group ${host.name} self`;
   const nics = host.plan?.interfaces ?? [];
-  const [width, height] = SIZES.self;
-  const across = Math.max(width, ...nics.map(() => SIZES.nic[0]));
-  add(found, "self", ids.self(host.name), "host", { parent, group, place: { x: across / 2, y: height / 2 }, about: `host ${host.name} itself` });
+  const [[selfWidth, selfHeight], [nicWidth, nicHeight]] = [SIZES.self, SIZES.nic];
+  const width = Math.max(selfWidth, nics.length * (nicWidth + 8) - 8);
+  const top = nics.length ? nicHeight + GAP / 2 : 0;
+  const id = ids.self(host.name);
+  add(found, "self", id, "host", { parent, group, place: { x: width / 2, y: top + selfHeight / 2 }, about: `host ${host.name} itself` });
   nics.forEach((nic, n) => {
-    const id = ids.nic(host.name, nic.name);
-    const y = height + 14 + n * (SIZES.nic[1] + 8) + SIZES.nic[1] / 2;
-    add(found, "nic", id, `${nic.name} ${nic.address}`.trim(), { parent, group, place: { x: across / 2, y }, about: `interface ${nic.name} ${nic.address} of ${host.name}` });
-    found.edges.push({ id: `${id} self`, source: ids.self(host.name), target: id, kind: "inner", label: "", classes: [] });
-    found.edges.push({ id: `${id} seg`, source: id, target: ids.segment(nic.segment), kind: "wire", label: "", classes: [] });
+    const own = ids.nic(host.name, nic.name);
+    const x = (width - nics.length * (nicWidth + 8) + 8) / 2 + n * (nicWidth + 8) + nicWidth / 2;
+    const label = `${nic.name} ${nic.address}`.trim();
+    add(found, "nic", own, label, { parent, group, place: { x, y: nicHeight / 2 }, about: `interface ${label} of ${host.name}` });
+    found.edges.push({ id: `${own} self`, source: own, target: id, kind: "inner", label: "", classes: [] });
+    found.edges.push({ id: `${own} seg`, source: ids.segment(nic.segment), target: own, kind: "wire", label: "", classes: [] });
   });
-  found.groups.push({ id: group, host: host.name, width: across, height: height + nics.length * (SIZES.nic[1] + 8) + (nics.length ? 14 : 0) });
+  found.groups.push({ id: group, host: host.name, width, height: top + selfHeight });
 }
 
 function drawNetwork(found, model, host, parent, network, containers) {
@@ -180,7 +187,7 @@ function tunnels(found, model) {
         const key = [host.name, other?.name].sort().join(" ") + ` ${network.Name}`;
         if (!twin || seen.has(key)) continue;
         seen.add(key);
-        found.edges.push({ id: `tunnel ${key}`, source: ids.network(host.name, network.id), target: ids.network(other.name, twin.id), kind: "tunnel", label: "tunnel", classes: [] });
+        found.edges.push({ id: `tunnel ${key}`, source: ids.network(host.name, network.id), target: ids.network(other.name, twin.id), kind: "tunnel", label: "", classes: [] });
       }
 }
 

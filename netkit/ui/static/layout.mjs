@@ -6,9 +6,11 @@ import "./elk-api.js"; // sets globalThis.ELK
 const PADDING = 22; // around the groups of a host, pixels
 const TITLE = 30; // above them
 const SIDE_BY_SIDE = 6; // hosts of a layer; more are packed in rows
+const LEVEL = 54; // between segments
+const OVER = 40; // by which a segment is wider than what is on it
 const elk = new globalThis.ELK({ workerUrl: "elk-worker.min.js" });
 
-// id of each node that has a place -> {x, y}, its centre.
+// id of each node that has a place -> {x, y, width?}: its centre, and how wide a segment is.
 export async function layout(found) {
   const hosts = found.hosts.map((name) => ({
     id: `host ${name}`,
@@ -21,7 +23,7 @@ export async function layout(found) {
   const segments = found.nodes.filter((n) => n.kind === "segment").map(({ id, width, height }) => ({ id, width, height }));
   const edges = new Map();
   for (const edge of found.edges) {
-    const [source, target] = [edge.target, `host ${edge.source.split(" ")[1]}`];
+    const [source, target] = [edge.source, `host ${edge.target.split(" ")[1]}`];
     if (edge.kind === "wire") edges.set(`${source} ${target}`, { id: `${source} ${target}`, sources: [source], targets: [target] });
   }
   const layered = found.hosts.length <= SIDE_BY_SIDE;
@@ -40,13 +42,24 @@ export async function layout(found) {
 function placed(found, root) {
   const corners = new Map();
   const places = new Map();
-  for (const child of root.children) {
-    if (!child.children) places.set(child.id, { x: child.x + child.width / 2, y: child.y + child.height / 2 });
+  for (const child of root.children)
     for (const group of child.children ?? []) corners.set(group.id, { x: child.x + group.x, y: child.y + group.y });
-  }
   for (const node of found.nodes) {
     const corner = corners.get(node.group);
     if (corner) places.set(node.id, { x: corner.x + node.place.x, y: corner.y + node.place.y });
   }
+  const top = Math.min(...root.children.filter((c) => c.children).map((c) => c.y));
+  segmentsOver(found, places, top - TITLE);
   return places;
+}
+
+// Segments are bars above all hosts, from the first to the last interface on them.
+function segmentsOver(found, places, top) {
+  const segments = found.nodes.filter((n) => n.kind === "segment");
+  segments.forEach((segment, n) => {
+    const on = found.edges.filter((e) => e.source === segment.id).map((e) => places.get(e.target).x);
+    const [left, right] = on.length ? [Math.min(...on), Math.max(...on)] : [0, 0];
+    const width = Math.max(segment.width, right - left + 2 * OVER);
+    places.set(segment.id, { x: (left + right) / 2, y: top - (segments.length - n) * LEVEL, width });
+  });
 }

@@ -10,13 +10,15 @@ import { path } from "./path.mjs";
 const MARGIN = 24; // pixels around the whole
 const STEP = 1.25; // of a zoom by key
 const ASIDE = 9; // pixels between a link and the way of a packet along it
+const BARS = ["network", "segment"];
+const HANGING = ["container", "nic"]; // from bars
 const NAVIGABLE = "node[kind != 'port']";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Chart extends EventTarget {
   #root;
   #model;
-  #said;
+  #announced;
   #cy;
   #shape = "";
   #places = new Map();
@@ -25,11 +27,11 @@ export class Chart extends EventTarget {
   #selected = "";
   #fitted = true; // until the user moves the map
 
-  // `said`: an element whose text is read aloud.
-  constructor(root, said, model) {
+  // `announced`: an element whose text is read aloud.
+  constructor(root, announced, model) {
     super();
     this.#root = root;
-    this.#said = said;
+    this.#announced = announced;
     this.#model = model;
     this.#cy = cytoscape({
       container: root, style: style(), autoungrabify: true, boxSelectionEnabled: false, minZoom: 0.05, maxZoom: 4,
@@ -38,7 +40,7 @@ export class Chart extends EventTarget {
     this.#cy.on("tap", "node", (event) => this.#choose(event.target.id(), true));
     this.#cy.on("dragpan scrollzoom pinchzoom", () => { this.#fitted = false; });
     root.addEventListener("keydown", (event) => this.#key(event));
-    root.addEventListener("focus", () => this.#say());
+    root.addEventListener("focus", () => this.#announce());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#cy.style(style()));
     new ResizeObserver(() => this.#resized()).observe(root);
     model.addEventListener("change", () => this.draw());
@@ -89,8 +91,9 @@ export class Chart extends EventTarget {
   }
 
   #node({ id, kind, label, parent, width, height, classes, about, container }) {
-    const data = { id, kind, label, parent, width, height, about, container };
-    const position = { ...(this.#places.get(id) ?? { x: 0, y: 0 }) };
+    const { x, y, width: wide } = this.#places.get(id) ?? { x: 0, y: 0 };
+    const data = { id, kind, label, parent, width: wide ?? width, height, about, container };
+    const position = { x, y };
     const known = this.#cy.getElementById(id);
     const all = [kind, ...classes, ...(id === this.#selected ? ["chosen"] : [])].join(" ");
     if (known.empty()) this.#cy.add({ group: "nodes", data, position, classes: all });
@@ -114,7 +117,7 @@ export class Chart extends EventTarget {
 
   // A link leaves its bar straight above or below the container, where the bar is that wide.
   #bend(kind, source, target) {
-    if (kind !== "link") return {};
+    if (kind !== "link" && kind !== "wire") return {};
     const [bar, node] = [source, target].map((id) => this.#cy.getElementById(id));
     const down = Math.sign(node.position("y") - bar.position("y"));
     return { from: `${alongside(bar, node)}px ${(down * bar.data("height")) / 2}px` };
@@ -197,7 +200,7 @@ export class Chart extends EventTarget {
     this.#cy.getElementById(this.#selected).removeClass("chosen");
     this.#selected = id;
     const node = this.#cy.getElementById(id).addClass("chosen");
-    this.#say();
+    this.#announce();
     if (byPointer) this.#open();
     else this.#reveal(node);
   }
@@ -215,9 +218,9 @@ export class Chart extends EventTarget {
     if (!inside) this.#cy.center(node);
   }
 
-  #say() {
+  #announce() {
     const node = this.#cy.getElementById(this.#selected);
-    setText(this.#said, node.empty() ? "nothing is chosen: arrow keys choose" : node.data("about"));
+    setText(this.#announced, node.empty() ? "nothing is chosen: arrow keys choose" : node.data("about"));
   }
 
   #open() {
@@ -239,9 +242,9 @@ export class Chart extends EventTarget {
 
   #way = null;
 
-  // `trace` as the server has it, or null.
-  trace(trace) {
-    this.#way = trace;
+  // `trace` as the server has it, or null; `from` as it was asked.
+  trace(trace, from) {
+    this.#way = trace && { ...trace, sender: this.#outside(from) };
     this.#redrawWay();
   }
 
@@ -257,12 +260,18 @@ export class Chart extends EventTarget {
       cy.edges(".way").remove();
       cy.nodes(".way-end, .way-stop").removeClass("way-end way-stop");
       if (!this.#way) return;
-      const { request, answer, packet, verdict, leg } = this.#way;
-      const there = this.#leg(request, packet, "there");
+      const { request, answer, packet, verdict, leg, sender } = this.#way;
+      const there = this.#leg(sender ? [sender, ...request] : request, packet, "there");
       const back = answer.length ? this.#leg(answer, packet, "back", leg === "answer" ? "" : there.nodes[0]) : there;
       const last = cy.getElementById((leg === "answer" ? back : there).end);
       last.addClass(verdict === "DELIVERED" ? "way-end" : "way-stop");
     });
+  }
+
+  // A host of a lab without an engine has no hop of its own: the way begins there.
+  #outside(from) {
+    const host = from.split("@")[0];
+    return this.#model.lab?.hosts.some((h) => h.name === host && !h.engine) ? { host, where: "the host", what: "" } : null;
   }
 
   #leg(steps, packet, name, home = "") {
@@ -270,9 +279,10 @@ export class Chart extends EventTarget {
     found.nodes.slice(1).forEach((target, n) => {
       const [a, b] = [this.#cy.getElementById(found.nodes[n]), this.#cy.getElementById(target)];
       if (a.empty() || b.empty()) return;
-      const [from, to] = ends(a, b, name === "there" ? ASIDE : -ASIDE);
+      const beside = ends(a, b, name === "there" ? ASIDE : -ASIDE);
+      const [from, to] = beside ?? ["outside-to-node", "outside-to-node"];
       const data = { id: `way ${name} ${n}`, source: a.id(), target, kind: "way", label: name === "there" ? String(n + 1) : "", from, to };
-      this.#cy.add({ group: "edges", data, classes: `way ${name}` });
+      this.#cy.add({ group: "edges", data, classes: `way ${name}${beside ? "" : " bent"}` });
     });
     return found;
   }
@@ -284,14 +294,13 @@ function alongside(bar, node) {
   return Math.max(-reach, Math.min(reach, node.position("x") - bar.position("x")));
 }
 
-// Where an edge of a way begins and ends: beside the link between a bar and a container, `aside` pixels from it.
+// Where an edge of a way begins and ends: beside the link between a bar and what hangs from it, `aside` pixels
+// from it; null elsewhere.
 function ends(a, b, aside) {
-  const kinds = [a.data("kind"), b.data("kind")];
-  if (!(kinds.includes("network") && kinds.includes("container"))) return ["outside-to-node", "outside-to-node"];
+  const [bar, node] = BARS.includes(a.data("kind")) ? [a, b] : [b, a];
+  if (!(BARS.includes(bar.data("kind")) && HANGING.includes(node.data("kind")))) return null;
   const down = Math.sign(b.position("y") - a.position("y"));
-  const [bar, node] = kinds[0] === "network" ? [a, b] : [b, a];
-  const x = { network: alongside(bar, node) + aside, container: aside };
-  const at = (each, side) => `${x[each.data("kind")]}px ${(side * each.data("height")) / 2}px`;
+  const at = (each, side) => `${each === bar ? alongside(bar, node) + aside : aside}px ${(side * each.data("height")) / 2}px`;
   return [at(a, down), at(b, -down)];
 }
 
@@ -309,7 +318,7 @@ function style() {
     { selector: ".host.plain", style: { "border-style": "dashed" } },
     { selector: ".self", style: { shape: "hexagon", "border-color": c("faint") } },
     { selector: ".nic", style: { shape: "rectangle", "border-width": 1, "font-size": 11 } },
-    { selector: ".segment", style: { shape: "barrel", "border-color": c("network") } },
+    { selector: ".segment", style: { shape: "round-rectangle", "background-color": c("network"), "border-color": c("network"), color: c("page") } },
     { selector: ".network", style: { shape: "round-rectangle", "background-color": c("network"), "border-color": c("network"), color: c("page") } },
     { selector: ".container", style: { shape: "round-rectangle", "border-color": c("container") } },
     { selector: ".port", style: { shape: "rectangle", "border-width": 0, "background-opacity": 0, "font-size": 11, color: c("faint") } },
@@ -320,13 +329,14 @@ function style() {
     { selector: ".way-end", style: { "border-color": c("container"), "border-width": 5 } },
     { selector: ".way-stop", style: { "border-color": c("bad"), "border-width": 6, "border-style": "double" } },
     { selector: "edge", style: { width: "data(width)", "line-color": c("line"), "curve-style": "straight", "overlay-opacity": 0, ...font, "font-size": 10, label: "data(label)", "text-rotation": "autorotate", "text-background-color": c("panel"), "text-background-opacity": 0.9, "text-background-padding": 1 } },
-    { selector: ".link", style: { "source-endpoint": "data(from)" } },
+    { selector: ".link, .wire", style: { "source-endpoint": "data(from)" } },
     { selector: ".inner", style: { width: 1.5 } },
     { selector: ".wire", style: { width: 2, "line-color": c("network") } },
     { selector: ".tunnel", style: { width: 2, "line-color": c("network"), "line-style": "dashed", "curve-style": "unbundled-bezier" } },
     { selector: ".busy", style: { "line-color": c("container") } },
     { selector: ".dropping", style: { "line-color": c("bad"), "line-style": "dashed" } },
     { selector: ".way", style: { width: 4, "line-color": c("warn"), "target-arrow-shape": "triangle", "target-arrow-color": c("warn"), "text-rotation": "none", "source-endpoint": "data(from)", "target-endpoint": "data(to)", "z-index": 10, "font-size": 13, "font-weight": "bold" } },
+    { selector: ".way.bent", style: { "curve-style": "unbundled-bezier", "control-point-distances": 14, "control-point-weights": 0.5 } },
     { selector: ".way.back", style: { "line-style": "dashed", width: 2.5 } },
   ];
 }

@@ -12,8 +12,9 @@ export class Model extends EventTarget {
   lab = null; // the document of a lab
   #moved = new Map(); // engine -> {seconds, by endpoint}
 
-  state({ Engines }) {
+  state({ Engines, Lab }) {
     this.engines = new Map(Object.entries(Engines));
+    this.lab = Lab ?? null;
     this.rates.clear();
     this.#changed([]);
   }
@@ -67,11 +68,6 @@ export class Model extends EventTarget {
     }
     this.#moved.delete(Engine);
     this.dispatchEvent(new Event("traffic"));
-  }
-
-  setLab(document) {
-    this.lab = document;
-    this.#changed([]);
   }
 
   #changed(events) {

@@ -1,5 +1,6 @@
 import { $, setText } from "./dom.mjs";
 import { Details } from "./details.mjs";
+import { LabPanel } from "./lab.mjs";
 import { List } from "./list.mjs";
 import { Log } from "./log.mjs";
 import { Chart } from "./map.mjs";
@@ -16,10 +17,11 @@ const details = new Details($("details"), model, {
 const list = new List($("list"), model, (host, id) => details.open(host, id));
 const chart = new Chart($("map"), $("chosen"), model);
 new Log($("log"), model);
+new LabPanel(model, (check) => tracer.ask(check.source, check.target + (check.where ? `@${check.where}` : ""), check.port ? `${check.port}/${check.protocol}` : check.protocol));
 
 chart.addEventListener("open", ({ detail }) => details.open(detail.host, detail.id));
 chart.addEventListener("end", ({ detail }) => tracer.set(detail.end, detail.name));
-tracer.addEventListener("traced", ({ detail }) => chart.trace(detail?.trace ?? null));
+tracer.addEventListener("traced", ({ detail }) => chart.trace(detail?.trace ?? null, detail?.asked.from ?? ""));
 $("details").addEventListener("shown", ({ detail }) => detail && chart.show(detail.host, detail.id));
 
 // Two views of the same: the one that is not shown is not drawn either.

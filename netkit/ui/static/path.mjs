@@ -8,7 +8,7 @@ const CONTAINER = /^container (.+)$/;
 // `home`: the node where an answer arrives after its last hop.
 export function path(model, steps, packet, home = "") {
   const places = steps.map((step) => place(model, step));
-  const last = placeOf(model, home);
+  const last = placeOf(model, home) ?? hostOf(model, home);
   if (last) places.push(last);
   const visited = places.filter((each, n) => places[n - 1]?.id !== each.id);
   // A bridge passes frames on by itself: the host is on the way only where it routes, or is an end.
@@ -34,6 +34,11 @@ function placeOf(model, id) {
   for (const host of model.hosts())
     for (const container of host.containers) if (ids.container(host.name, container.id) === id) return ofContainer(host, container);
   return null;
+}
+
+function hostOf(model, id) {
+  const host = model.hosts().find((h) => ids.self(h.name) === id)?.name;
+  return host && { kind: "self", host, id };
 }
 
 function ofContainer(found, container) {

@@ -2,17 +2,17 @@
 
 const KINDS = ["state", "change", "traffic", "lab"];
 
-export function follow(model, said) {
+export function follow(model, report) {
   const stream = new EventSource("events");
   for (const kind of KINDS) {
     stream.addEventListener(kind, (event) => {
       const content = JSON.parse(event.data);
       if (kind === "lab") model.dispatchEvent(new CustomEvent("lab", { detail: content }));
       else model[kind](content);
-      if (kind === "state") said("");
+      if (kind === "state") report("");
     });
   }
-  stream.onerror = () => said("the connection to `netkit ui` is lost: what is shown is old");
+  stream.onerror = () => report("the connection to `netkit ui` is lost: what is shown is old");
   addEventListener("pagehide", () => stream.close());
   return stream;
 }

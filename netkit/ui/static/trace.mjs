@@ -32,6 +32,12 @@ export class Tracer extends EventTarget {
     if (from.value && to.value) this.run();
   }
 
+  ask(source, target, service) {
+    const { from, to, service: given } = this.#form.elements;
+    [from.value, to.value, given.value] = [source, target, service];
+    this.run();
+  }
+
   clear() {
     this.#form.reset();
     this.#result.replaceChildren();
