@@ -34,6 +34,9 @@ class Adapter:
     observe: Callable[[Session, Collection[Key]], Seen]  # those of the keys that exist
     apply: Callable[[Session, Sequence[Op]], object]
     owned: Callable[[Session, str], Seen] = _nothing  # all whose mark begins so: a full scan
+    # Wait until what keeps these can be changed.  KernelError: it cannot.  Called by the thread
+    # that asks for a change, before that is queued: other changes go on meanwhile.
+    ready: Callable[[], object] | None = None
     policy: bool = False  # the firewall's
     placed: bool = False  # the second word of its keys is a namespace
     looks_around: bool = False  # to read its own it is shown the keys of all placed kinds
@@ -54,6 +57,12 @@ class Registry:
         kinds = [kind for adapter in self._adapters for kind in adapter.kinds]
         if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
             raise ValueError(f"two adapters of keys {min(twice)}")
+
+    def ready(self, kinds: Collection[str]) -> None:
+        """Wait for what keeps resources of these kinds.  KernelError: it does not answer."""
+        for adapter in self._adapters:
+            if adapter.ready is not None and not adapter.kinds.isdisjoint(kinds):
+                adapter.ready()
 
     def observe(self, session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
         """Those of `keys` that exist, as they are."""

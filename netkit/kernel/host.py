@@ -138,6 +138,13 @@ class Host:
         if self._spare is not None:
             self._spare.close()
 
+    def ready(self, kinds: Collection[str]) -> None:
+        """Wait until what keeps resources of these kinds answers.  KernelError: it does not.
+
+        Thread-safe; for a thread that is about to request a change.
+        """
+        self._registry.ready(kinds)
+
     def _session(self) -> Session:
         return Session(self.home, self.tally, self._spare)
 

@@ -8,7 +8,14 @@ from dataclasses import replace
 
 import msgspec
 
-from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, nothing_applied
+from netkit.errors import (
+    Conflict,
+    KernelError,
+    NetkitError,
+    NotConverged,
+    Unreachable,
+    nothing_applied,
+)
 from netkit.locks import KeyedLocks
 from netkit.model import Rule, State
 from netkit.model.nftables import NftRule
@@ -36,6 +43,8 @@ def converge_with_networks(
     """
     try:
         converger.converge(change)
+    except Unreachable:  # its networks would not make that answer
+        raise
     except (Conflict, KernelError, NotConverged) as first:
         base = desired_state.networks({e.record.id: e for e in entries}.values())
         if not base:

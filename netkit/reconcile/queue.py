@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from netkit import threads
-from netkit.errors import Conflict, KernelError, NetkitError, unexpected
+from netkit.errors import Conflict, KernelError, NetkitError, Unreachable, unexpected
 from netkit.model import Key, Resource, State
 from netkit.reconcile.converge import Change, Kernel, converge, execute, fill_unobservable, undo
 from netkit.reconcile.plan import OwnedPredicate, Plan, diff
@@ -33,6 +33,7 @@ from netkit.reconcile.statistics import (
 
 NOTHING = Change.of({})
 PATIENCE = 120.0  # seconds a change waits for its turn
+SERVICES = 6.0  # seconds in which it is begun again where a service is lost: an election takes 4
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,20 @@ class _Task:
 
 
 class ReconcileQueue:
-    """A netkit.reconcile.converge.Converger around one kernel."""
+    """A netkit.reconcile.converge.Converger around one kernel.
 
-    def __init__(self, kernel: Kernel, mine: OwnedPredicate) -> None:
+    `ready` waits until the services that keep resources of these kinds answer, or raises
+    KernelError: on the thread that asks for a change, so that others' changes go on meanwhile.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        mine: OwnedPredicate,
+        ready: Callable[[frozenset[str]], object] = lambda _: None,
+    ) -> None:
         self._kernel = kernel
+        self._ready = ready
         self._mine = mine
         self._waiting: list[_Task] = []
         self._wake = threading.Condition()
@@ -75,7 +86,22 @@ class ReconcileQueue:
         is logged with its traceback.  A change once begun is waited for: each of its steps
         has a time limit of its own.
         """
-        return self._await(_Task(change), timeout)
+        kinds = frozenset(key[0] for key in change.desired)
+        deadline = time.monotonic() + SERVICES
+        while True:
+            try:
+                self._ready(kinds)
+            except KernelError as error:
+                error.nothing_applied = True
+                raise
+            try:
+                return self._await(_Task(change), timeout)
+            except Unreachable as error:
+                # It answered, and then not within the short time that it gets while other changes
+                # wait: an election, most likely.  Everything was undone.
+                if error.kinds.isdisjoint(kinds) or time.monotonic() >= deadline:
+                    raise
+                log.info("once more: %s", error)
 
     def converge_lazily(
         self, change: Callable[[], Change], *, dry: bool = False, timeout: float = PATIENCE

@@ -159,7 +159,7 @@ def _host(
     vswitch.start()
     database = Ovsdb(vswitch.remote)
     kernel = Kernel(home, namespaces=f"/run/{name}", variant="nft", ovs=database, engine=engine)
-    worker = ReconcileQueue(kernel, ownership(engine, f"/run/{name}"))
+    worker = ReconcileQueue(kernel, ownership(engine, f"/run/{name}"), kernel.ready)
     ports = HomePorts(home)
     drivers: dict[str, Driver] = {
         "bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")

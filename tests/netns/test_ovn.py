@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -414,6 +415,42 @@ def test_without_the_northbound_database_nothing_is_made_and_what_is_there_goes_
     eventually(lambda: gone not in marked(pair, "Logical_Switch_Port"))
     eventually(lambda: opened(one, "late", "10.70.0.51"))  # northd is back later
     assert reaches(two.ns("c2"), "10.70.0.51")
+
+
+def test_a_silent_northbound_database_holds_up_no_other_network(pair: Cloud) -> None:
+    one, two = pair.hosts
+    one.create("plain", "10.72.0.0/24", driver="bridge")
+    pid = pair.central.pid(NORTHBOUND)
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        failed: list[BaseException] = []
+
+        def late() -> None:
+            try:
+                one.open("unheard", "wide", "10.70.0.70")
+            except KernelError as error:
+                failed.append(error)
+
+        begin = time.monotonic()
+        waiting = threading.Thread(target=late)
+        waiting.start()
+        took = []
+        for n in range(5):
+            at = time.monotonic()
+            one.open(f"plain{n}", "plain")
+            took.append(time.monotonic() - at)
+        assert waiting.is_alive()  # so these did not wait for the other one
+        assert max(took) < 1.0
+        waiting.join()
+        assert time.monotonic() - begin < Northbound.connect + 3
+        assert isinstance(failed[0], Unreachable)
+        assert "does not answer at unix:" in str(failed[0])
+        assert reaches(one.ns("c1"), "10.70.0.12")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: opened(one, "unheard", "10.70.0.70"))
+    assert reaches(two.ns("c2"), "10.70.0.70")
 
 
 def opened(h: OvsHost, box: str, ip: str) -> bool:

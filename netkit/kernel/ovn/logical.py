@@ -35,6 +35,7 @@ from netkit.model.ovn import (
 )
 from netkit.reconcile.plan import Op
 
+IN_TURN = 1.5  # seconds that the database gets while other changes wait, see `LogicalRows.ready`
 PATIENCE = 5.0  # seconds until what was written is in force
 BRIEF = 1.0  # seconds, after something was not
 PAUSE = 0.01  # seconds between looks at flows, which have no event
@@ -64,7 +65,14 @@ class LogicalRows:
             observe=lambda _, keys: self.observe(keys),
             apply=self.apply,
             owned=lambda _, prefix: self.owned_if_it_answers(prefix),
+            ready=self.ready,
         )
+
+    def ready(self) -> None:
+        """Wait until the northbound database answers; at once where none is set yet."""
+        north = self._databases.northbound() if self._databases.local.present else None
+        if north is not None:
+            north.check()
 
     @property
     def here(self) -> Here:
@@ -76,7 +84,7 @@ class LogicalRows:
         if north is None:
             return {}
         here = self.here
-        found = north.view(lambda idl: ovnrows.observed(idl, here, keys))
+        found = north.view(lambda idl: ovnrows.observed(idl, here, keys), IN_TURN)
         acls = [r for r in found.values() if isinstance(r, LogicalAcl)]
         if acls:
             valid: frozenset[Key] = frozenset()
@@ -112,7 +120,7 @@ class LogicalRows:
                 "start netkitd with --ovn-nb, or set external_ids:ovn-nb of Open vSwitch"
             )
         here = self.here
-        north.transact(lambda idl, txn: ovnrows.write(idl, txn, here, ops))
+        north.transact(lambda idl, txn: ovnrows.write(idl, txn, here, ops), IN_TURN, IN_TURN)
         made = [op.after for op in ops if op.after is not None]
         try:
             self._await([r for r in made if isinstance(r, LogicalPort)])
@@ -120,7 +128,7 @@ class LogicalRows:
         except BaseException as error:
             back = [op.inverse() for op in reversed(ops)]
             try:
-                north.transact(lambda idl, txn: ovnrows.write(idl, txn, here, back))
+                north.transact(lambda idl, txn: ovnrows.write(idl, txn, here, back), IN_TURN)
             except NetkitError as bad:
                 error.add_note(f"could not undo {'; '.join(map(str, ops))}: {bad}")
             raise

@@ -26,6 +26,7 @@ from netkit.kernel.ovs.idl_poller import Poller
 
 CONTENTS = 0.5  # seconds more for a server that has begun to send its contents
 AGAIN = 0.2  # seconds between attempts to connect; python-ovs itself waits 1 to 8
+ECHO = "echo"  # the id of python-ovs's own, whose answer every copy ignores
 TRIES = 20  # of a transaction that conflicts with another client's
 BRIEF = 1.0  # seconds for a transaction after one that was not answered
 
@@ -49,6 +50,16 @@ class _Job:
     outcome: Future[Any] = field(default_factory=Future)
 
 
+@dataclass(slots=True)
+class _Echo:
+    """A question of a caller's whether the server is there; `over` by its answer."""
+
+    until: float
+    over: Future[None] = field(default_factory=Future)
+    session: Any = None  # by which it was asked
+    received: int = 0  # bytes, before
+
+
 class Connection:
     """Connects when first asked for anything, and again whenever a server comes back.
 
@@ -64,6 +75,7 @@ class Connection:
         self.remote = remote
         self.changed: list[Callable[[], None]] = []  # called in the thread, at every update
         self._jobs: deque[_Job] = deque()
+        self._echoes: list[_Echo] = []
         self._bell = self._rope = -1  # until it is started
         self._idl: Copy = None
         self._tried = 0.0
@@ -116,13 +128,30 @@ class Connection:
         """
         return self._ask(lambda: read(self._connected(patience=patience)))
 
-    def transact(self, write: Write, patience: float | None = None) -> None:
+    def transact(
+        self, write: Write, patience: float | None = None, answer: float | None = None
+    ) -> None:
         """Commit one transaction, all or nothing.
 
         KernelError if the server refuses it or does not answer in time; `patience` is for its
-        coming back, not for the answer.
+        coming back, `answer` for the answer, in seconds.
         """
-        self._ask(lambda: self._change(write, patience))
+        self._ask(lambda: self._change(write, patience, answer))
+
+    def check(self, patience: float | None = None) -> None:
+        """Wait until the server has answered an echo (RFC 7047, 4.1.11), by a live copy.
+
+        KernelError after `patience` seconds, by default `connect`.  The caller alone waits: other
+        jobs of this connection are done meanwhile.
+        """
+        self.start()
+        echo = _Echo(time.monotonic() + (self.connect if patience is None else patience))
+        with self._lock:
+            if self._closed:
+                raise KernelError(f"netkit is shutting down: {self.subject} was not asked")
+            self._echoes.append(echo)
+            self._ring()
+        echo.over.result()
 
     def start(self) -> None:
         with self._lock:
@@ -179,7 +208,8 @@ class Connection:
                     self._do(self._jobs.popleft())
                     if self._redirected:
                         self._attempt()
-                self._step(time.monotonic() + 1.0 if self._up else time.monotonic() + AGAIN)
+                pause = AGAIN if self._echoing() or not self._up else 1.0
+                self._step(time.monotonic() + pause)
         except BaseException as error:
             why = unexpected(error)
             raise
@@ -188,9 +218,37 @@ class Connection:
             self._drop_copy()
 
     def _refuse(self, why: KernelError) -> None:
+        with self._lock:
+            echoes, self._echoes = self._echoes, []
+        for echo in echoes:
+            echo.over.set_exception(why)
         with suppress(IndexError):
             while True:
                 self._jobs.popleft().outcome.set_exception(why)
+
+    def _echoing(self) -> bool:
+        """Ask what is to be asked, and finish what was answered or is late; is any left?"""
+        with self._lock:
+            echoes = self._echoes
+        live = self._up and self._ready(self._idl)
+        for echo in list(echoes):
+            if live and self._is_answered(echo):
+                echo.over.set_result(None)
+            elif time.monotonic() >= echo.until:
+                echo.over.set_exception(self._unreachable(self._unanswered()))
+        with self._lock:
+            self._echoes = [e for e in self._echoes if not e.over.done()]
+            return bool(self._echoes)
+
+    def _is_answered(self, echo: _Echo) -> bool:
+        session = self._idl._session
+        received = session.rpc.get_received_bytes()
+        if echo.session is not session.rpc:
+            echo.session, echo.received = session.rpc, received
+            request = importlib.import_module("ovs.jsonrpc").Message.create_request("echo", [])
+            request.id = ECHO
+            session.send(request)
+        return bool(received > echo.received)
 
     def _do(self, job: _Job) -> None:
         self._asked = job.asked
@@ -269,7 +327,9 @@ class Connection:
         self._lost = 0.0
         return self._idl
 
-    def _change(self, write: Write, patience: float | None = None) -> Transaction:
+    def _change(
+        self, write: Write, patience: float | None = None, answer: float | None = None
+    ) -> Transaction:
         """The transaction, done; None if there was nothing to do."""
         # Several callers queue for this thread: where the answer to one is missing, the next ones
         # would each wait the whole time limit again.
@@ -282,7 +342,7 @@ class Connection:
             seqno = idl.change_seqno
             try:
                 write(idl, transaction)
-                status = self._commit(transaction, begin)
+                status = self._commit(transaction, begin, answer)
             except BaseException:
                 transaction.abort()
                 raise
@@ -295,9 +355,10 @@ class Connection:
                 self._step(time.monotonic() + AGAIN)
         raise KernelError(f"{self.subject}: {TRIES} transactions conflicted with other clients")
 
-    def _commit(self, transaction: Transaction, begin: float) -> str:
+    def _commit(self, transaction: Transaction, begin: float, answer: float | None) -> str:
         now = time.monotonic()
         deadline = max(begin + self.connect, now + self.connect / 2)
+        deadline = now + answer if answer is not None else deadline
         deadline = now + BRIEF if self._silent else deadline
         while (status := transaction.commit()) == transaction.INCOMPLETE:
             if self._closed:

@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.errors import Conflict, Foreign, KernelError, NetkitError, NotConverged
+from netkit.errors import (
+    Conflict,
+    Foreign,
+    KernelError,
+    NetkitError,
+    NotConverged,
+    Unreachable,
+)
 from netkit.model import Addr, Link, Resource, state
+from netkit.reconcile import queue
 from netkit.reconcile.converge import Change, converge, ownership
 from netkit.reconcile.queue import ReconcileQueue
 from netkit.testing.kernel import FakeKernel
@@ -217,3 +225,58 @@ def test_the_host_ends_as_if_they_had_come_one_by_one(several):
         assert kernel.things == alone.things
     else:  # together, one may stand on what a later one makes: then more came true, not less
         assert sum(isinstance(o, tuple) for o in got) > sum(isinstance(o, tuple) for o in outcomes)
+
+
+def test_who_waits_for_a_service_holds_up_no_other_change():
+    """The wait is on the caller's thread, for what it asks to be made alone."""
+    answers = threading.Event()
+
+    def ready(kinds: frozenset[str]) -> None:
+        if "addr" in kinds and not answers.wait(20):
+            raise AssertionError("not in this test")
+
+    kernel = FakeKernel()
+    address = Addr(dev="br0", address=ip_interface("10.0.0.1/24"), owner=OURS)
+    with ReconcileQueue(kernel, MINE, ready) as worker, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.converge, Change.of(state([_bridge(0), address])))
+        worker.converge(Change.of(state([_bridge(1)])))
+        worker.converge(Change.of({}, state([address])))  # a removal does not wait either
+        assert set(kernel.things) == {("link", "", "br1")}
+        answers.set()
+        assert len(waiting.result()) == 2
+
+
+def test_a_service_that_does_not_answer_is_reported_before_anything_is_begun():
+    def ready(kinds: frozenset[str]) -> None:
+        raise Unreachable("nothing there", kinds)
+
+    kernel = FakeKernel()
+    with (
+        ReconcileQueue(kernel, MINE, ready) as worker,
+        pytest.raises(Unreachable, match="nothing there") as failed,
+    ):
+        worker.converge(Change.of(state([_bridge(0)])))
+    assert failed.value.nothing_applied
+    assert kernel.things == {}
+
+
+def test_a_change_is_begun_again_where_a_service_is_lost_in_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class Electing(FakeKernel):
+        left = 2
+
+        def apply(self, ops):
+            if self.left:
+                self.left -= 1
+                raise Unreachable("an election", frozenset({"link"}))
+            super().apply(ops)
+
+    kernel = Electing()
+    with ReconcileQueue(kernel, MINE) as worker:
+        assert len(worker.converge(Change.of(state([_bridge(0)])))) == 1
+        monkeypatch.setattr(queue, "SERVICES", 0.0)
+        kernel.left = 1
+        with pytest.raises(Unreachable, match="an election"):
+            worker.converge(Change.of(state([_bridge(1)])))
+    assert set(kernel.things) == {("link", "", "br0")}
