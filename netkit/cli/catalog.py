@@ -160,6 +160,8 @@ LAB = {
     "import": Entry("Make a lab of a containerlab topology, a Kathara folder or a compose file",
                     "netkit.lab.importing:import_"),
     "ui": Entry("Show all hosts of a lab as a map in the browser", "netkit.lab.command:ui"),
+    "impair": Entry("Delay, lose, limit ... packets of a link, or show what happens to them",
+                    "netkit.lab.impaircommand:impair"),
     "ls": Entry("List labs that are up", "netkit.lab.command:ls"),
 }
 MANIFEST = {

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel import netns
-from netkit.lab import chassis, clustering, engines, fabric, mounts, weaving
+from netkit.lab import chassis, clustering, engines, fabric, impairing, mounts, weaving
 from netkit.lab.daemon import LabDaemon, clean_environment, named
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
@@ -70,6 +70,7 @@ def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None
         _namespace(journal, places, UNDERLAY)
     fabric.lay(lab, places, *fabric.segments(lab))
     _together(hosts, lambda host: _host(lab, host, places, journal))
+    impairing.settle(lab, places, only)
     if lab.cluster:
         clustering.gather(lab, places, only)
     chassis.serve(lab, places, only)
@@ -274,6 +275,8 @@ def _down(places: Places, journal: Journal) -> None:
 
 
 def _forget(places: Places, journal: Journal, host: str) -> None:
+    if host != UNDERLAY:
+        impairing.forget(places, host)
     sweep(Remains.of(places, host))
     journal.note("gone", "host", host=host)
 

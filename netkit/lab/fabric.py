@@ -79,7 +79,11 @@ def mac(lab: Lab, host: LabHost, interface: Interface) -> str:
 
 def port(host: str, interface: str) -> str:
     """The name of the bridge's end: readable where it fits."""
-    name = f"{host}-{interface}"
+    return short(f"{host}-{interface}")
+
+
+def short(name: str) -> str:
+    """As the kernel takes it: where it is too long, its begin and a digest."""
     if len(name) <= IFNAMSIZ:
         return name
     return f"{name[:8]}{hashlib.sha256(name.encode()).hexdigest()[:7]}"

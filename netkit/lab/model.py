@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from netkit.lab.checks import Check
+from netkit.model.impairment import TwoWay
 
 BUSYBOX = "busybox"
 UNDERLAY = "underlay"  # the namespace that holds the segments; no host has this name
@@ -24,6 +25,7 @@ SCOPE_OPTION = "netkit.scope"  # on all hosts of the cluster, as an option of do
 class Segment:
     name: str
     mtu: int | None = None  # bytes
+    impair: TwoWay = TwoWay()  # noqa: RUF009  a frozen value; of each interface without its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Interface:
     segment: str
     address: IPv4Interface | None = None
     mac: str | None = None
+    impair: TwoWay | None = None  # None: as its segment says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,15 @@ class Lab:
         """Names of networks that all hosts of the cluster have."""
         return frozenset(n.name for h in self.hosts for n in h.networks if n.shared)
 
+    def impairment(self, host: str, interface: str) -> TwoWay:
+        """Of an interface: what lab.yml says of it, or else of its segment.  KeyError."""
+        for h in self.hosts:
+            for i in h.interfaces if h.name == host else ():
+                if i.name == interface:
+                    found = (s.impair for s in self.segments if s.name == i.segment)
+                    return next(found, TwoWay()) if i.impair is None else i.impair
+        raise KeyError(f"{host}@{interface}")
+
     def image(self, name: str) -> Image:
         return next((i for i in self.images if i.name == name), Image(name=name))
 
@@ -192,6 +204,11 @@ class Places:
 
     def socket(self, host: str) -> str:
         return f"{self.run(host)}/netkit.sock"
+
+    @property
+    def impairments(self) -> str:
+        """What was impaired since `up`, by link."""
+        return f"{self.folder}/impairments.json"
 
     def config(self, host: str) -> str:
         """An empty daemon.json: the machine's own is not meant for labs."""

@@ -27,6 +27,7 @@ from netkit.lab.model import (
     LabNetwork,
     Segment,
 )
+from netkit.model.impairment import TwoWay, both_ways
 
 T = TypeVar("T")
 FILE = "lab.yml"
@@ -108,9 +109,7 @@ def _built(doc: Any, name: str, folder: str) -> tuple[list[schema.Problem], Lab]
         name=name,
         folder=folder,
         summary=doc.get("summary", ""),
-        segments=tuple(
-            Segment(name=n, mtu=(s or {}).get("mtu")) for n, s in doc.get("underlay", {}).items()
-        ),
+        segments=tuple(_segment(b, n, s or {}) for n, s in doc.get("underlay", {}).items()),
         images=tuple(_image(b, n, i) for n, i in doc.get("images", {}).items()),
         hosts=hosts,
         checks=checks,
@@ -118,6 +117,17 @@ def _built(doc: Any, name: str, folder: str) -> tuple[list[schema.Problem], Lab]
         ovn=tuple(doc.get("ovn", ())),
     )
     return b.problems, lab
+
+
+def _segment(b: _Builder, name: str, d: Mapping[str, Any]) -> Segment:
+    """What is sent into it is impaired, so that a packet between two hosts is once."""
+    at = ("underlay", name, "impair")
+    values = d.get("impair", {})
+    found = b.value(both_ways, {k: v for k, v in values.items() if k != "down"}, at) or TwoWay()
+    if "down" in values or not values.keys().isdisjoint(("out", "in")):
+        why = "out, in and down are an interface's: hosts.NAME.interfaces.NAME.impair"
+        b.problems.append((at, why))
+    return Segment(name=name, mtu=d.get("mtu"), impair=TwoWay(out=found.out, seed=found.seed))
 
 
 def _image(b: _Builder, name: str, d: Mapping[str, Any]) -> Image:
@@ -160,14 +170,7 @@ def _host(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabH
     return LabHost(
         name=name,
         interfaces=tuple(
-            Interface(
-                name=n,
-                segment=i["segment"],
-                address=b.value(_interface, i["address"], (*at, "interfaces", n, "address"))
-                if "address" in i
-                else None,
-                mac=i.get("mac"),
-            )
+            _plugged(b, n, i, (*at, "interfaces", n))
             for n, i in d.get("interfaces", {}).items()
         ),
         routes=tuple(
@@ -189,6 +192,13 @@ def _host(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabH
         containers=containers,
         firewall=tuple(d.get("firewall", ())),
     )
+
+
+def _plugged(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> Interface:
+    address = b.value(_interface, d["address"], (*at, "address")) if "address" in d else None
+    impair = b.value(both_ways, d["impair"], (*at, "impair")) if "impair" in d else None
+    return Interface(name=name, segment=d["segment"], address=address, mac=d.get("mac"),
+                     impair=impair)  # fmt: skip
 
 
 def _network(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabNetwork:

@@ -123,10 +123,11 @@ def both_ways(values: Mapping[str, object]) -> TwoWay:
 def spelled(way: TwoWay) -> dict[str, object]:
     """As `both_ways` reads it: for files."""
     seed = {} if way.seed is None else {"seed": way.seed}
-    return {"out": _values(way.out), "in": _values(way.into), **seed}
+    return {"out": values(way.out), "in": values(way.into), **seed}
 
 
-def _values(one: Impairment) -> dict[str, object]:
+def values(one: Impairment) -> dict[str, object]:
+    """As `given` reads them."""
     if one.down:
         return {"down": True}
     words = [] if one == PERFECT else str(one).split()
