@@ -163,3 +163,17 @@ def test_a_killed_conmon_leaves_what_rm_or_gc_removes(podman: Podman, plugin: Ru
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory: pytest.TempPathFactory, module_engine: Engine) -> Runtime:
     return Runtime(module_engine, tmp_path_factory.mktemp("cni"))
+
+
+def test_moving_off_as_the_page_says(podman: Podman) -> None:
+    """A network goes once no container is on it, also where its file went before the last one."""
+    podman.network("app", **BACK)
+    one, two = (podman.up("--network", "app") for _ in range(2))
+    podman.run("network", "disconnect", "app", one)
+    assert members(podman.engine, "app") == [two]
+    (podman.networks / "app.conflist").unlink()
+    refused = podman.engine.netkit("network", "rm", "app", check=False)
+    assert "network app has active endpoints" in refused.stderr
+    podman.run("rm", "-f", "-t", "0", two)
+    assert podman.engine.netkit("network", "rm", "app").stdout.strip() == "app"
+    podman.run("rm", "-f", "-t", "0", one)

@@ -22,6 +22,7 @@ from netkit.errors import KernelError
 from netkit.model import LinkInside
 from netkit.network.handover import FarEnd, lowest_free_name, seen_name
 
+QUIET = 0.02  # seconds after Join: it is answered first, and dockerd moves the interface
 SHORTEST, LONGEST = 0.01, 5.0  # seconds between looks for a name
 SHARE = 0.02  # of how long it has been looked for: the pause until the next look
 AT_FIRST = 0.5  # seconds in which rows are not read again: they change less often than namespaces
@@ -111,7 +112,7 @@ class InterfaceNames:
     def look(self) -> float | None:
         """Look for those that are due; seconds until the next look, None: for another `joined`."""
         while self._new:
-            self._sought[self._new.pop()] = _Search(self._now(), self._now())
+            self._sought[self._new.pop()] = _Search(self._now(), self._now() + QUIET)
         for id, search in [*self._sought.items()]:
             if search.next > self._now():
                 continue

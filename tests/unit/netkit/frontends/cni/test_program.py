@@ -126,7 +126,8 @@ def test_it_passes_on_what_it_gets_and_prints_what_it_is_answered(tmp_path: Path
 def test_an_error_of_the_daemons_is_its_exit_code(tmp_path: Path) -> None:
     with daemon(tmp_path, 1, '{"code":7}') as there:
         conf = json.dumps({"name": "b", "socket": str(there.path), "args": {"socket": "/x"}})
-        assert run(ADD, conf) == (1, '{"code":7}\n')
+        # The key goes before the runtime's environment.
+        assert run({**ADD, "NETKIT_HOST": "unix:///nosuch"}, conf) == (1, '{"code":7}\n')
         assert there.bodies[0]["nsid"]
 
 

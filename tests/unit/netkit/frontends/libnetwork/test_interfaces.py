@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netkit.errors import KernelError
-from netkit.frontends.libnetwork.interfaces import LONGEST, SHORTEST, InterfaceNames
+from netkit.frontends.libnetwork.interfaces import LONGEST, QUIET, SHORTEST, InterfaceNames
 from netkit.model import HOST, LinkInside, Netns
 from netkit.network.handover import FarEnd, lowest_free_name, seen_name
 from tests.unit.netkit.frontends.libnetwork.dockerd import KEY, Host
@@ -89,6 +89,9 @@ def test_it_is_looked_for_from_the_join_on_until_it_is_seen(host: Host) -> None:
     host.run("back", "web")
     assert called(host, "web") == ""
     names.joined(host.sandbox("web"))
+    assert names.look() == pytest.approx(QUIET)
+    assert box.asked == 0
+    names.clock += QUIET
     assert names.look() == pytest.approx(SHORTEST)  # the container's process is not there yet
     box.broken = True
     names.clock += SHORTEST
@@ -99,6 +102,8 @@ def test_it_is_looked_for_from_the_join_on_until_it_is_seen(host: Host) -> None:
     assert called(host, "web") == "eth7"
     asked = box.asked
     names.joined(host.sandbox("web"))  # dockerd repeats a call
+    names.look()
+    names.clock += QUIET
     assert names.look() is None
     assert box.asked == asked
 
@@ -125,6 +130,8 @@ def test_of_a_pair_deleted_before_the_name_is_free_once_the_container_is_known(h
     box.inside, box.near = [LO, link("eth0")], False
     names.joined(host.sandbox("web"))
     names.look()
+    names.clock += QUIET
+    assert names.look() == pytest.approx(SHORTEST)
     assert called(host, "web") == ""  # dockerd may be about to rename another one
     host.net.identify(host.sandbox("web"), "c" * 64, "web", {})
     names.clock += 1
@@ -167,6 +174,8 @@ def test_a_start_looks_for_what_was_not_known(host: Host) -> None:
     names = Names(host, box)
     names.start = names._new.update  # type: ignore[assignment,method-assign]
     replace(host.front, interfaces=names).start()
+    names.look()
+    names.clock += QUIET
     assert names.look() is None
     assert (called(host, "web"), called(host, "shop")) == ("eth0", "eth5")
 
