@@ -149,6 +149,8 @@ WEAVE = {
     "help": Entry("Show the help of a command", "help:help_of_group"),
 }  # fmt: skip
 LAB = {
+    "apply": Entry("Change a lab that is up as its lab.yml has changed, and nothing else",
+                   "netkit.lab.command:apply"),
     "up": Entry("Bring a lab up", "netkit.lab.command:up"),
     "down": Entry("Take a lab down, whatever state it is in", "netkit.lab.command:down"),
     "status": Entry("Show hosts and containers with their addresses", "netkit.lab.command:status"),

@@ -105,6 +105,7 @@ EXAMPLES = {
                "netkit ovn up --address 10.0.0.2 --join 10.0.0.1"),
     "ovn status": ("netkit ovn status",),
     "ovn down": ("netkit ovn down", "netkit ovn down 10.0.0.3"),
+    "lab apply": ("netkit lab apply labs/13-icc", "netkit lab apply --plan labs/13-icc"),
     "lab up": ("netkit lab up labs/13-icc",),
     "lab down": ("netkit lab down 13-icc",),
     "lab status": ("netkit lab status 13-icc",),

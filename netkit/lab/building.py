@@ -11,25 +11,35 @@ known to bear being run twice.  The rest looks first and makes only what is miss
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
 from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel import netns
-from netkit.lab import chassis, clustering, engines, fabric, impairing, mounts, weaving
-from netkit.lab.daemon import LabDaemon, clean_environment, named
+from netkit.lab import (
+    chassis,
+    clustering,
+    engines,
+    fabric,
+    impairing,
+    lines,
+    mounts,
+    parts,
+    weaving,
+)
+from netkit.lab.commands import run
+from netkit.lab.daemon import LabDaemon
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import NETKIT, UNDERLAY, Lab, LabHost, Places
 from netkit.lab.openvswitch import OpenVSwitch
 from netkit.lab.populate import populate
+from netkit.lab.record import Applied, Record
 from netkit.lab.sweep import Remains, sweep
 
-COMMAND_SECONDS = 30.0
 Say = Callable[[str], None]
 
 
@@ -61,30 +71,42 @@ def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None
     hosts = [host for host in lab.hosts if only in {"", host.name}]
     if not hosts:
         raise NotFound(f"lab {lab.name} has no host {only!r}")
-    _same_lab(lab, journal)
+    same_lab(lab, journal)
     if not journal.exists():
-        _strangers(lab, places)
+        strangers(places, (UNDERLAY, *(h.name for h in lab.hosts)))
         sweep(Remains((places.roots,), ()))  # a reboot forgets the journal, and not the disk
+    every = parts.parts(lab, daemon_flags(lab, places))
+    wanted = {p: v for p, v in every.items() if not only or parts.host_of(p) in {"", only}}
+    applied = Applied(Record(places.folder), wanted, fresh=not journal.exists())
     journal.note("begin", "lab", folder=lab.folder)
     if not netns.exists(places.netns(UNDERLAY)):
         _namespace(journal, places, UNDERLAY)
-    fabric.lay(lab, places, *fabric.segments(lab))
-    _together(hosts, lambda host: _host(lab, host, places, journal))
+    for part in applied.begin():
+        say(f"{parts.titled(part)} stays as it was: netkit lab apply {lab.name} changes it")
+    fabric.lay(lab, places, *fabric.segments(parts.wired(lab.name, applied.there())))
+    together(hosts, lambda host: make_host(lab, host, places, journal))
     impairing.settle(lab, places, only)
     if lab.cluster:
         clustering.gather(lab, places, only)
     chassis.serve(lab, places, only)
     for first in (True, False):
         found = [h for h in hosts if h.weave is not None and weaving.founds(h) == first]
-        _together(found, lambda host: weaving.launch(lab, host, places))
-    _together(hosts, lambda host: _inhabit(lab, host, places, say))
+        together(found, lambda host: weaving.launch(lab, host, places))
+    together(hosts, lambda host: _inhabit(lab, host, places, say))
     facts = Facts(lab, places)
-    _together(hosts, lambda host: _firewall(host, places, journal, facts))
+    together(hosts, lambda host: lines.firewall(host, places, journal, facts))
+    applied.done()
     if all(journal.state("host", host=host.name) == "done" for host in lab.hosts):
         journal.note("done", "lab")
 
 
-def _same_lab(lab: Lab, journal: Journal) -> None:
+def daemon_flags(lab: Lab, places: Places) -> dict[str, tuple[str, ...]]:
+    """Flags of each host's netkitd."""
+    return {h.name: flags(lab, h, places) for h in lab.hosts if h.daemon is not None}
+
+
+def same_lab(lab: Lab, journal: Journal) -> None:
+    """Conflict where a lab of that name came from another folder."""
     other = journal.fact("lab", "folder")
     if journal.exists() and other != lab.folder:
         raise Conflict(
@@ -93,9 +115,9 @@ def _same_lab(lab: Lab, journal: Journal) -> None:
         )
 
 
-def _strangers(lab: Lab, places: Places) -> None:
+def strangers(places: Places, hosts: Iterable[str]) -> None:
     """Refuse to build where names are taken: as none of ours exists, they are foreign."""
-    for host in (UNDERLAY, *(h.name for h in lab.hosts)):
+    for host in hosts:
         if netns.present(places.netns(host)):
             name = places.namespace(host)
             raise Conflict(
@@ -109,7 +131,7 @@ def _namespace(journal: Journal, places: Places, host: str) -> None:
     netns.create(places.netns(host))
 
 
-def _together(hosts: Sequence[LabHost], act: Callable[[LabHost], None]) -> None:
+def together(hosts: Sequence[LabHost], act: Callable[[LabHost], None]) -> None:
     """Run it for all hosts at once; all have ended when this returns or raises the first error."""
     with ThreadPoolExecutor(max(1, len(hosts)), thread_name_prefix="lab") as pool:
         futures = [pool.submit(act, host) for host in hosts]
@@ -120,11 +142,12 @@ def _together(hosts: Sequence[LabHost], act: Callable[[LabHost], None]) -> None:
         raise errors[0]
 
 
-def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
+def make_host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
+    """Namespace, wires, switch and daemon of a host; a half made one is made anew."""
     ns = places.netns(host.name)
     if journal.state("host", host=host.name) != "done" or not netns.exists(ns):
         if journal.state("host", host=host.name):
-            _forget(places, journal, host.name)
+            forget(places, journal, host.name)
         _namespace(journal, places, host.name)
         fabric.lay(lab, places, *fabric.wires(lab, host, ns))
         if host.engine != NETKIT:
@@ -148,7 +171,7 @@ def revive(lab: Lab, places: Places, host: LabHost) -> None:
         if lab.ovn:
             chassis.control(places, host)
     if host.daemon is not None:
-        LabDaemon(places, host.name).ensure(_flags(lab, host, places))
+        _start(lab, host, places)
     engines.ensure(host, places)
 
 
@@ -168,73 +191,11 @@ def _switch(places: Places, host: LabHost) -> None:
         raise KernelError(f"Open vSwitch of {host.name}: {e}") from e
 
 
-def _flags(lab: Lab, host: LabHost, places: Places) -> tuple[str, ...]:
+def flags(lab: Lab, host: LabHost, places: Places) -> tuple[str, ...]:
     """Of its daemon: those of lab.yml, and where its Open vSwitch, cluster and OVN are."""
     own = (f"--ovs-db=unix:{places.ovs(host.name)}/db.sock",) if host.ovs else ()
     mine = (*engines.flags(host, places), *chassis.flags(lab, host))
     return (*(host.daemon or ()), *own, *clustering.flags(lab, host), *mine)
-
-
-def _firewall(host: LabHost, places: Places, journal: Journal, facts: Facts) -> None:
-    """Each line once.  iptables is asked whether it has the rule: others may have restored it."""
-    for line in host.firewall:
-        words = shlex.split(line.format_map(facts))
-        key = {"host": host.name, "line": line}
-        if journal.state("firewall", **key) == "done" and "iptables" not in words[0]:
-            continue
-        if (present := _presence(words)) and _try(places, host.name, present).returncode == 0:
-            continue
-        journal.note("begin", "firewall", **key)
-        run(places, host.name, words)
-        journal.note("done", "firewall", **key)
-
-
-def _presence(words: Sequence[str]) -> list[str]:
-    """The iptables command that checks whether a rule exists; [] if these words add none."""
-    for n, word in enumerate(words):
-        if word in {"-A", "-I", "--append", "--insert"} and "iptables" in words[0]:
-            rest = list(words[n + 2 :])
-            if rest and rest[0].isdigit():
-                rest = rest[1:]  # where to insert
-            return [*words[:n], "-C", words[n + 1], *rest]
-    return []
-
-
-def environment(places: Places, host: str) -> dict[str, str]:
-    """For commands run on a host: its engine is the one that clients talk to."""
-    return clean_environment() | {
-        "NETKIT_HOST": f"unix://{places.socket(host)}", "PATH": engines.path(places, host),
-        "OVS_RUNDIR": places.ovs(host), "DOCKER_CONFIG": places.client(host),
-        **engines.environment(places, host),
-    }  # fmt: skip
-
-
-def inside(places: Places, host: str, words: Sequence[str]) -> list[str]:
-    """By iproute2, which gives the command a /sys of the namespace as well."""
-    given = named(host, words)
-    if own := mounts.entered(places, host, given):
-        return own
-    return ["ip", "netns", "exec", places.namespace(host), *given]
-
-
-def _try(places: Places, host: str, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        inside(places, host, words), env=environment(places, host), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False,
-    )  # fmt: skip
-
-
-def run(places: Places, host: str, line: str | Sequence[str]) -> str:
-    """Run a command on a host; return its output.  KernelError with its message if it fails."""
-    words = shlex.split(line) if isinstance(line, str) else list(line)
-    try:
-        done = _try(places, host, words)
-    except subprocess.TimeoutExpired:
-        raise KernelError(f"{host}: {shlex.join(words)}: no end in {COMMAND_SECONDS:g} s") from None
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-        raise KernelError(f"{host}: {shlex.join(words)}: {said}")
-    return done.stdout
 
 
 # down
@@ -255,7 +216,7 @@ def down(places: Places, only: str = "") -> bool:
             _down(places, journal)
         elif only != UNDERLAY and journal.state("host", host=only):
             journal.note("begin", "lab", folder=journal.fact("lab", "folder"))
-            _forget(places, journal, only)
+            forget(places, journal, only)
         else:
             return False
         return True
@@ -265,20 +226,22 @@ def _down(places: Places, journal: Journal) -> None:
     hosts = journal.begun("host", "host")
     inner = [h for h in hosts if h != UNDERLAY]
     with ThreadPoolExecutor(max(1, len(inner)), thread_name_prefix="lab") as pool:
-        list(pool.map(lambda host: _forget(places, journal, host), inner))
+        list(pool.map(lambda host: forget(places, journal, host), inner))
     if UNDERLAY in hosts:
-        _forget(places, journal, UNDERLAY)
+        forget(places, journal, UNDERLAY)
     sweep(Remains((places.roots,), ()))
     with suppress(OSError):
         os.rmdir(places.short)  # the last lab is down; else it is not empty
     journal.remove()
 
 
-def _forget(places: Places, journal: Journal, host: str) -> None:
+def forget(places: Places, journal: Journal, host: str) -> None:
+    """Remove a host with all that is its; an absent one is fine."""
     if host != UNDERLAY:
         impairing.forget(places, host)
     sweep(Remains.of(places, host))
     journal.note("gone", "host", host=host)
+    Record(places.folder).forget(host)
 
 
 def restart(lab: Lab, places: Places, host: str) -> None:
@@ -286,6 +249,14 @@ def restart(lab: Lab, places: Places, host: str) -> None:
     found = lab.host(host)
     if found is None or found.daemon is None:
         raise NotFound(f"lab {lab.name} has no daemon on {host!r}")
-    daemon = LabDaemon(places, host)
-    daemon.stop()
-    daemon.ensure(_flags(lab, found, places))
+    LabDaemon(places, host).stop()
+    _start(lab, found, places)
+
+
+def _start(lab: Lab, host: LabHost, places: Places) -> None:
+    """Start its netkitd unless it runs, and record with which flags."""
+    daemon, given = LabDaemon(places, host.name), flags(lab, host, places)
+    runs = bool(daemon.pids())
+    daemon.ensure(given)
+    if not runs and (record := Record(places.folder)).exists():
+        record.done([((parts.DAEMON, host.name), list(given))])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import table
 from netkit.cli.commands import NONE, Count, at_least, command, complain, exactly
-from netkit.cli.flags import Flag, Options, read, text, value
+from netkit.cli.flags import Flag, Options, read, switch, text, value
+from netkit.cli.netplan import CHANGES
 from netkit.cli.session import Session
 from netkit.client.endpoint import parse_host
 from netkit.client.failure import Failure, Misuse
@@ -57,6 +58,40 @@ def down(session: Session, options: Options) -> None:
         found = building.down(places, _host(options))
         state = "down" if found else "not up: nothing to take down"
         print(f"{_what(options, places.lab)} is {state}")
+
+
+PLAN = switch("plan", "Show the steps in their order and do nothing; exit 2 if there are any")
+
+
+@command("[OPTIONS] [LAB|FILE]", Count(0, 1), NAME, FORMAT, PLAN)
+def apply(session: Session, options: Options) -> int:
+    """Exit code 0, with --plan 2 where something is to be done."""
+    with _failures():
+        from netkit.lab import applying, building
+        from netkit.lab.journal import Journal
+
+        lab, places = _read(options)
+        if options.flag("plan"):
+            return _plan(list(applying.documented(applying.plan(lab, places))), options)
+        if not Journal(places.folder).exists():
+            building.up(lab, places)
+            print(f"lab {lab.name} is up")
+            return 0
+        count = applying.apply(lab, places)
+    steps = f"{count} step{'s' if count != 1 else ''}" if count else "nothing was to be done"
+    print(f"lab {lab.name} is as {options.args[0] if options.args else 'lab.yml'} has it: {steps}")
+    return 0
+
+
+def _plan(steps: list[dict[str, str]], options: Options) -> int:
+    if options.text("format") == "json":
+        print(json.dumps({"Steps": steps}, indent=4))
+    else:
+        for step in steps:
+            print(step["Step"])
+        if not steps:
+            print("nothing is to be done")
+    return CHANGES if steps else 0
 
 
 def _host(options: Options) -> str:
@@ -112,23 +147,28 @@ def _row(n: Node) -> table.Line:
 def check(session: Session, options: Options) -> int:
     with _failures():
         from netkit.lab import building, checking, report
+        from netkit.lab.drift import drift as found_drift
         from netkit.lab.facts import Facts
+        from netkit.lab.journal import Journal
 
         lab, places = _read(options)
         if not lab.checks:
             raise Failure(f"lab {lab.name} has no checks")
-        fresh = building.up(lab, places, complain)
+        stands = Journal(places.folder).state("lab") == "done"
+        fresh = not stands and building.up(lab, places, complain)
+        drift = found_drift(lab, places) if stands else []
         try:
             results = checking.run(Facts(lab, places), lab.checks)
         finally:
             if fresh:
                 building.down(places)
     if options.text("format") == "json":
-        print(json.dumps(report.document(lab.name, results), indent=2))
+        print(json.dumps(report.document(lab.name, results, drift), indent=2))
     else:
+        print(*drift, sep="\n", end="\n\n" if drift else "")
         print(report.table(results, colour=session.colour), report.matrix(results),
               report.LEGEND, report.summary(lab.name, results), sep="\n\n")  # fmt: skip
-    return 0 if report.passed(results) else 1
+    return 0 if report.passed(results) and not drift else 1
 
 
 @command("[OPTIONS] LAB HOST", exactly(2), NAME)
@@ -185,7 +225,7 @@ def _in_container(places: Places, node: Node, argv: list[str]) -> int:
 
 def _on_host(places: Places, node: Node, words: list[str], more: dict[str, str]) -> int:
     """In place of this process, so that signals and the terminal are the command's."""
-    from netkit.lab.building import environment, inside
+    from netkit.lab.commands import environment, inside
 
     argv = inside(places, node.host, words)
     program = shutil.which(argv[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -257,7 +297,10 @@ def _places(options: Options) -> Places:
     from netkit.lab.consistency import NAME as PATTERN
     from netkit.lab.model import Places
 
-    name = options.text("name") or os.path.basename(os.path.abspath(options.args[0]))
+    place = os.path.abspath(options.args[0] if options.args else ".")
+    name = options.text("name") or os.path.basename(
+        os.path.dirname(place) if os.path.isfile(place) else place
+    )
     if not PATTERN.fullmatch(name):
         raise Failure(f"{name!r} is no name for a lab: it must match {PATTERN.pattern}")
     return Places(lab=name)
@@ -269,8 +312,8 @@ def _read(options: Options) -> tuple[Lab, Places]:
     from netkit.lab.journal import Journal
 
     places = _places(options)
-    folder = options.args[0]
-    if not os.path.isdir(folder) and "/" not in folder:
+    folder = options.args[0] if options.args else "."
+    if not os.path.exists(folder) and "/" not in folder:
         folder = Journal(places.folder).fact("lab", "folder") or folder
     return reading.read(folder, places.lab), places
 

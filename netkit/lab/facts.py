@@ -12,7 +12,7 @@ from typing import Any, Literal
 from netkit.client.failure import Failure, Refused
 from netkit.errors import KernelError, NotFound
 from netkit.kernel import netns
-from netkit.lab import engines
+from netkit.lab import engines, lookup
 from netkit.lab.daemon import LabDaemon
 from netkit.lab.model import NETKIT, Lab, LabHost, Places
 
@@ -129,17 +129,18 @@ class Facts(Mapping[str, str]):
     def _container(self, host: LabHost, name: str) -> Node:
         engine = engines.engine(self.places, host.name)
         try:
-            seen = engine.get(f"/containers/{name}/json")
+            seen, state = lookup.container(engine, name), "absent"
         except Failure as error:
-            state = "absent" if isinstance(error, Refused) else "daemon down"
-            return Node(name=name, kind="container", host=host.name, netns="", addresses={},
-                        state=state)  # fmt: skip
+            seen, state = None, "absent" if isinstance(error, Refused) else "daemon down"
         finally:
             engine.close()
+        if seen is None:
+            return Node(name=name, kind="container", host=host.name, netns="", addresses={},
+                        state=state)  # fmt: skip
         return _inspected(name, host, seen, self.places)
 
 
-def _inspected(name: str, host: LabHost, seen: dict[str, Any], places: Places) -> Node:
+def _inspected(name: str, host: LabHost, seen: Mapping[str, Any], places: Places) -> Node:
     settings = seen["NetworkSettings"]
     addresses = {
         net: IPv4Interface(f"{ep['IPAddress']}/{ep['IPPrefixLen']}")

@@ -39,7 +39,11 @@ LOST = Impairment(loss=1.0)
 def wanted(lab: Lab, places: Places) -> dict[str, TwoWay]:
     """Of all links: those of lab.yml, and what was asked for since `up`."""
     live = _live(places)
-    own = {str(e): lab.impairment(e.host.name, e.interface.name) for e in ends(lab)}
+    segments = {s.name: s.impair for s in lab.segments}
+    own = {
+        str(e): segments.get(i.segment, TwoWay()) if i.impair is None else i.impair
+        for e in ends(lab) for i in (e.interface,)
+    }  # fmt: skip
     return {link: live.get(link, by_file) for link, by_file in own.items()}
 
 
@@ -55,6 +59,19 @@ def change(places: Places, new: Mapping[str, TwoWay]) -> None:
     """Note what is asked for, on disk before it is done.  The caller has the lab's lock."""
     found = {link: spelled(way) for link, way in {**_live(places), **new}.items()}
     write(Path(places.impairments), found)
+
+
+def withdraw(places: Places, links: Collection[str]) -> None:
+    """What was asked for of these since `up` holds no more."""
+    if kept := {link for link in _live(places) if link in links}:
+        left = {link: spelled(way) for link, way in _live(places).items() if link not in kept}
+        write(Path(places.impairments), left)
+
+
+def plugged(lab: Lab, places: Places, end: End, way: TwoWay) -> Link:
+    """The end of an interface's veth as it is plugged in: to its segment, or to a relay."""
+    found = resources(lab, places, end, way)
+    return next(r for r in found if isinstance(r, Link) and r.name == end.port)
 
 
 # what it takes
@@ -114,7 +131,8 @@ def settle(lab: Lab, places: Places, only: str = "", links: Collection[str] | No
         way, there = found[str(end)], netns.exists(places.netns(end.host.name))
         if links is not None and str(end) not in links:
             continue
-        if only in {"", end.host.name} and there and (way or str(end) in live):
+        known = way or str(end) in live or links is not None
+        if only in {"", end.host.name} and there and known:
             _settle(lab, places, end, way)
 
 
@@ -132,10 +150,10 @@ def _settle(lab: Lab, places: Places, end: End, way: TwoWay) -> None:
         relay.ensure(carried(way))
 
 
-def forget(places: Places, host: str) -> None:
-    """Have nothing left of the relays of a host.  Needs no lab.yml."""
+def forget(places: Places, host: str, interface: str = "*") -> None:
+    """Have nothing left of the relays of a host, or one interface.  Needs no lab.yml."""
     mark = fabric.owner(places.lab)
-    for file in sorted(Path(places.run(UNDERLAY)).glob(f"{host}@*.json")):
+    for file in sorted(Path(places.run(UNDERLAY)).glob(f"{host}@{interface}.json")):
         relay = Relay(places, host, file.name.removesuffix(".json").partition("@")[2])
         relay.stop()
         kinds = {"b": "bridge", "n": "tap", "f": "tap"}

@@ -54,6 +54,8 @@ class Journal:
         """The last that was noted of it; None if it was never begun, or is removed again."""
         last: Event | None = None
         for line in self._lines():
+            if _ends(line, facts):
+                last = None
             if all(line.get(key) == value for key, value in facts.items()):
                 for event in EVENTS:
                     if line.get(event) == what:
@@ -64,6 +66,21 @@ class Journal:
         """Values of `key` of all that were begun and are not removed, in order."""
         seen = dict.fromkeys(line[key] for line in self._lines() if line.get("begin") == what)
         return [value for value in seen if self.state(what, **{key: value})]
+
+    def last(self, what: str, **facts: str) -> list[dict[str, str]]:
+        """The last line of each thing that was begun and is not removed, told apart by `line`."""
+        found: dict[str, dict[str, str]] = {}
+        for entry in self._lines():
+            if _ends(entry, facts):
+                found.clear()
+            elif what in (entry.get(event) for event in EVENTS) and all(
+                entry.get(key) == value for key, value in facts.items()
+            ):
+                if entry.get("gone") == what:
+                    found.pop(entry["line"], None)
+                else:
+                    found[entry["line"]] = entry
+        return list(found.values())
 
     def fact(self, what: str, key: str) -> str:
         """The last value of `key` that was noted with `what`."""
@@ -114,6 +131,11 @@ def only_one(places: Places) -> Iterator[None]:
         if not os.path.exists(places.folder):
             os.unlink(places.lock)
         os.close(fd)
+
+
+def _ends(line: dict[str, str], facts: dict[str, str]) -> bool:
+    """Whether it says that the host of these facts is removed, with all that was its."""
+    return line.get("gone") == "host" and line.get("host") == facts.get("host", "")
 
 
 def _same(fd: int, path: str) -> bool:

@@ -13,9 +13,9 @@ from netkit.bootstrap.isolation import Say
 from netkit.cli import createbody, createflags, network, progress
 from netkit.cli.flags import read
 from netkit.client.engine import Engine
-from netkit.client.failure import Failure, Refused
+from netkit.client.failure import Failure
 from netkit.errors import NetkitError
-from netkit.lab import images
+from netkit.lab import images, lookup
 from netkit.lab.daemon import LabDaemon
 from netkit.lab.model import (
     NETKIT,
@@ -67,18 +67,8 @@ def _in_step(what: str, host: LabHost, make: Any, *given: object) -> None:
         raise Unfit(f"{what} of {host.name}: {bad}") from bad
 
 
-def _absent(engine: Engine, path: str) -> bool:
-    try:
-        engine.get(path)
-    except Refused as refused:
-        if refused.status == 404:
-            return True
-        raise
-    return False
-
-
 def _image(engine: Engine, image: Image, places: Places, say: Say) -> None:
-    if not _absent(engine, f"/images/{image.name}/json"):
+    if lookup.image(engine, image.name):
         return
     name, _, tag = image.name.partition(":")
     query = {
@@ -100,7 +90,7 @@ def _blocks(file: Path) -> Iterator[bytes]:
 
 
 def _network(engine: Engine, net: LabNetwork) -> None:
-    if not _absent(engine, f"/networks/{net.name}"):
+    if lookup.network(engine, net.name):
         return
     argv = ["--driver", net.driver, *net.flags, net.name]
     options = read(network.create.flags, argv, "netkit net create")
@@ -116,7 +106,7 @@ def _joined(host: LabHost, net: LabNetwork) -> str:
 def _awaited(engine: Engine, name: str) -> None:
     """One that another host creates, or `weave launch`."""
     deadline = time.monotonic() + PATIENCE
-    while _absent(engine, f"/networks/{name}"):
+    while not lookup.network(engine, name):
         if time.monotonic() > deadline:
             problems = engine.get("/netkit/cluster")["Problems"]
             raise ValueError(f"it has not come from another host in {PATIENCE:g} s: {problems}")
@@ -124,7 +114,7 @@ def _awaited(engine: Engine, name: str) -> None:
 
 
 def _container(engine: Engine, host: LabHost, c: LabContainer) -> None:
-    if _absent(engine, f"/containers/{c.name}/json"):
+    if not lookup.container(engine, c.name):
         first = dict(list(c.networks.items())[:1]) if host.engine != NETKIT else c.networks
         options = read(createflags.RUN, argv(c, first), "netkit run", interspersed=False)
         body = createbody.body(options)

@@ -35,15 +35,18 @@ FOREVER = ("sleep", "1000000")  # seconds: the default command of a container
 
 
 def read(folder: str | Path, name: str = "") -> Lab:
-    """The lab in a folder, under the folder's name or another.  Raises LabFile."""
-    file = Path(folder) / FILE
+    """The lab in a folder, under the folder's name or another.  Raises LabFile.
+
+    Or that of a file, whose folder is the lab's.
+    """
+    file = Path(folder) if Path(folder).is_file() else Path(folder) / FILE
     try:
         with file.open("rb") as source:
             data = source.read(document.MAX_BYTES + 1)
     except OSError as error:
         raise LabFile(f"{file}: {error.strerror}: give a folder with a {FILE}") from None
     text = document.decoded(data, str(file))
-    return parsed(text, name or Path(folder).resolve().name, str(file))
+    return parsed(text, name or file.resolve().parent.name, str(file))
 
 
 def parsed(text: str, name: str, file: str = FILE) -> Lab:

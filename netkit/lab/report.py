@@ -90,10 +90,11 @@ def summary(lab: str, results: Sequence[Result]) -> str:
     return f"{lab}: " + ", ".join([held, *filter(None, more)])
 
 
-def document(lab: str, results: Sequence[Result]) -> dict[str, Any]:
+def document(lab: str, results: Sequence[Result], drift: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "lab": lab,
-        "ok": passed(results),
+        "ok": passed(results) and not drift,
+        "drift": list(drift),
         "checks": [
             {
                 "source": r.question.check.source,

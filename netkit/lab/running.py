@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from netkit.diagnose.trace.join import Trace
 from netkit.errors import KernelError, NotFound
-from netkit.lab import building, checking, engines, reading, report
+from netkit.lab import building, checking, commands, engines, reading, report
 from netkit.lab.checking import SETTLE_SECONDS, Result
 from netkit.lab.checks import Check, parse
 from netkit.lab.daemon import LabDaemon, clean_environment
@@ -108,7 +108,7 @@ class Machine:
         node = self.node
         if node.kind == "container":
             return self.lab.engine_command(node.host, "exec", self.name, *argv, check=check)
-        return building.run(self.lab.places, node.host, argv)
+        return commands.run(self.lab.places, node.host, argv)
 
     def netkit(self, *argv: str, check: bool = True) -> str:
         """A netkit command, given to the engine of the host."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from netkit.errors import Conflict, Foreign
-from netkit.model import Key, Link, Resource, State, changed, differences, inside
+from netkit.model import Key, Link, Resource, State, changed, deviations, differences, inside
 
 NETKIT = "netkit:"  # begins the owner marks of all engines
 
@@ -34,6 +34,17 @@ class Op:
     def __str__(self) -> str:
         sign = "+" if self.before is None else "-" if self.after is None else "~"
         return f"{sign} {self.subject}"
+
+
+    @property
+    def differs(self) -> str:
+        """In which fields, of a change: "mtu 1500, not 1400"; else ""."""
+        return deviations(self.after, self.before) if self.before and self.after else ""
+
+
+def shown(op: Op) -> str:
+    """The step with what it changes, for people: "~ bridge lan (mtu 1500, not 1400)"."""
+    return f"{op} ({op.differs})" if op.differs else str(op)
 
 
 Plan = tuple[Op, ...]

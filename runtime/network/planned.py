@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from netkit.model import deviations
 from netkit.network.planned import PlannedNetwork, PlannedRepair
-from netkit.reconcile.plan import Op
+from netkit.reconcile.plan import Op, shown
 from netkit.spec import NetworkRecord
 
 CREATE, CHANGE, DELETE = "create", "change", "delete"
@@ -23,13 +22,12 @@ def steps(plan: Iterable[Op]) -> list[dict[str, str]]:
 
 def _step(op: Op) -> dict[str, str]:
     action = CREATE if op.before is None else DELETE if op.after is None else CHANGE
-    differs = deviations(op.after, op.before) if op.before and op.after else ""
     return {
         "Action": action,
         "Kind": str(op.subject.key[0]),
         "Resource": str(op.subject),
-        "Changes": differs,
-        "Step": f"{op} ({differs})" if differs else str(op),
+        "Changes": op.differs,
+        "Step": shown(op),
     }
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from netkit.kernel import netns
-from netkit.lab import building, impairing, links
+from netkit.lab import building, commands, impairing, links
 from netkit.lab.journal import only_one
 from netkit.lab.model import UNDERLAY
 from netkit.lab.relaying import Relay
@@ -152,7 +152,7 @@ def test_without_its_relay_a_link_passes_nothing_and_up_repairs_it(lab: RunningL
 
 
 def test_another_tool_that_takes_the_relay_out_is_seen_and_repaired(lab: RunningLab) -> None:
-    building.run(lab.places, UNDERLAY, "ip link set a-eth0 master line")
+    commands.run(lab.places, UNDERLAY, "ip link set a-eth0 master line")
     done = netkit("lab", "impair", lab.name, "a@eth0", check=False)
     assert "master line, not a-eth0~b" in done.stderr
     lab.up()
@@ -163,7 +163,7 @@ def test_what_is_asked_for_survives_up_and_a_host_that_is_made_anew(clean: Runni
     impair(clean, LINK, "--delay", "10ms", "--from", "a")
     building.down(clean.places, "a")
     # The end of a cable goes with its namespace, which the kernel removes in its own time.
-    wait_until(lambda: "a-eth" not in building.run(clean.places, UNDERLAY, "ip -br link"))
+    wait_until(lambda: "a-eth" not in commands.run(clean.places, UNDERLAY, "ip -br link"))
     clean.up()
     assert stream(clean, 50, 0.001).median >= 0.01
 
