@@ -133,9 +133,10 @@ class Page:
     def key(self, name: str, *, shift: bool = False) -> None:
         """Press and release a key: "Tab", "ArrowDown", "Enter", or a character."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38,
-                 "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35}  # fmt: skip
+                 "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "F6": 117}  # fmt: skip
         text = {"Enter": "\r"}.get(name, name if len(name) == 1 else "")
-        given = {"key": name, "windowsVirtualKeyCode": codes.get(name, ord(name[0].upper())),
+        plain = ord(name.upper()) if len(name) == 1 and name.isalnum() else 0
+        given = {"key": name, "windowsVirtualKeyCode": codes.get(name, plain),
                  "modifiers": 8 if shift else 0}  # fmt: skip
         kind = "keyDown" if text else "rawKeyDown"
         self.call("Input.dispatchKeyEvent", type=kind, text=text, **given)

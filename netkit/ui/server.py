@@ -18,6 +18,7 @@ from netkit.ui.guard import COOKIE, NAMES, Guard, Head
 from netkit.ui.hub import Hub, Message
 from netkit.ui.keys import FEEDS, FILES, GUARD, HUB, LAB, SOURCES
 from netkit.ui.lab import add as add_lab
+from netkit.ui.shell import OPEN, shell
 from netkit.ui.source import LabControl, Source
 
 BODY = 1 << 16  # bytes of a request's
@@ -64,6 +65,8 @@ def application(guard: Guard, sources: Sequence[Source], lab: LabControl | None)
     app.router.add_get(guard.base, _page)
     app.router.add_get(f"{guard.base}events", _events)
     app.router.add_routes(routes.table(guard.base))
+    app[OPEN] = set()
+    app.router.add_get(f"{guard.base}shell", shell)
     if lab is not None:
         app[LAB] = lab
         add_lab(app, guard.base)

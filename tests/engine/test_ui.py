@@ -32,6 +32,12 @@ REPAIRS = (
     ".filter(l => /repaired what another tool had changed: links/.test(l.textContent)).length"
 )
 FRAMES = 30  # a second
+FRAME = "document.querySelector('#shell-frame').contentWindow"
+SCREEN = f"""(() => {{
+    const b = {FRAME}.netkit.terminal.buffer.active;
+    const line = (_, n) => b.getLine(n).translateToString(true);
+    return Array.from({{length: b.cursorY + b.baseY + 1}}, line).join("\\n");
+}})()"""
 # A state of 192 containers on 8 networks, as the stream would bring it.
 MANY = """(() => {
     const [Networks, Endpoints, Containers] = [{}, {}, {}];
@@ -191,6 +197,47 @@ def test_a_link_with_traffic_has_its_rate(engine: Engine, page: Page) -> None:
     engine.out("exec", "client", "ping", "-c4", "-i0.2", "-s1400", "web")
     label = "netkit.chart.cy.edges('.link.busy').map(e => e.data('label')).find(l => /kB/.test(l))"
     assert "kB/s" in page.until(label)
+
+
+def test_a_shell_is_typed_in_follows_its_window_and_ends_with_its_panel(
+    engine: Engine, page: Page
+) -> None:
+    page.press("web", "#list tbody")
+    page.press("Shell", "#details")
+    page.until(f"!!{FRAME}?.netkit?.terminal && /# $/.test({SCREEN})")
+    page.type("echo $((6*7)) $TERM; stty size\n")
+    columns = page.run(f"{FRAME}.netkit.terminal.cols")
+    page.until(f"/42 xterm-256color\\n\\d+ {columns}\\n/.test({SCREEN})")
+    page.size(1000, 800)
+    page.until(f"{FRAME}.netkit.terminal.cols !== {columns}")
+    columns = page.run(f"{FRAME}.netkit.terminal.cols")
+    page.type(f"until stty size | grep ' {columns}$'; do sleep 0.1; done; echo so\n")
+    page.until(f"/\\nso\\n/.test({SCREEN})")
+    page.key("F6")
+    page.until("document.activeElement.id === 'shell-close'")
+    assert shells(engine) == 1
+    page.press("Close shell")
+    deadline = time.monotonic() + 30
+    while shells(engine):
+        assert time.monotonic() < deadline, "the shell goes on"
+        time.sleep(0.05)
+    page.press("Shell", "#details")
+    page.until(f"!!{FRAME}?.netkit?.terminal && /# $/.test({SCREEN})")
+    page.type("exit 3\n")
+    page.until(f"/has ended with 3$/.test({FRAME}.document.querySelector('#ended').innerText)")
+    page.size(1280, 800)
+
+
+def shells(engine: Engine) -> int:
+    listed = engine.out("top", "web").splitlines()
+    return sum(line.split()[-1] == "sh" for line in listed)
+
+
+def test_a_shell_that_cannot_be_had_says_why(engine: Engine, page: Page) -> None:
+    engine.out("stop", "-t", "0", "other")
+    page.press("other", "#list tbody")
+    page.press("Shell", "#details")
+    page.until(f"/is not running/.test({FRAME}.document.querySelector('#ended')?.innerText)")
 
 
 def test_two_hundred_nodes_move_at_thirty_frames_a_second(page: Page) -> None:

@@ -5,12 +5,15 @@ import { List } from "./list.mjs";
 import { Log } from "./log.mjs";
 import { Chart } from "./map.mjs";
 import { Model } from "./model.mjs";
+import { ShellPanel } from "./shell-panel.mjs";
 import { follow } from "./stream.mjs";
 import { Tracer } from "./trace.mjs";
 
 const model = new Model();
+const shell = new ShellPanel();
 const tracer = new Tracer($("trace"), $("trace-result"), $("names"), model);
 const details = new Details($("details"), model, {
+  Shell: (container) => shell.open(container),
   "Trace from here": (container) => tracer.set("from", container.Name),
   "Trace to here": (container) => tracer.set("to", container.Name),
 });

@@ -130,6 +130,7 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
     "netkit/cli/forward.py: Thread": (1, CLIENT),
     "netkit/cli/stats.py: Thread": (1, CLIENT),
     "netkit/lab/building.py: submit": (1, WAITED),
+    "netkit/ui/shell.py: create_task": (2, WAITED),
     "plugins/weave/council.py: submit": (1, "no executor: an operation is handed to the council"),
     "netkit/lab/probe.py: Thread": (1, "ends with its socket; who probes sees no answer"),
     "runtime/api/routes/containers.py: ensure_future": (1, WAITED),
