@@ -18,6 +18,7 @@ Sources: ovn-nb(5), ovn-controller(8), ovn-architecture(7).
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,17 @@ def identity(table: str, name: str) -> uuid.UUID:
     Source: ovsdb-server(7), 4.2.1 Insert.
     """
     return uuid.uuid5(_NAMESPACE, f"{table} {name}")
+
+
+def acl_of_rule(endpoint: str, rule: str, number: int) -> str:
+    """The name of the `number`th ACL that a rule of `netkit fw` needs for an endpoint."""
+    return f"{endpoint[:12]}-{rule}-{number}"
+
+
+def rule_of(acl: str) -> str:
+    """The id of the rule that an ACL with this name is of; "" if it is of none."""
+    found = re.fullmatch(r"[0-9a-f]{12}-(.+)-\d+", acl)
+    return found[1] if found else ""
 
 
 def chassis_name(engine: str) -> str:

@@ -15,7 +15,7 @@ from typing import Literal, cast
 
 from netkit.driver import Access, Endpoint
 from netkit.model import Resource
-from netkit.model.ovn import LogicalAcl, Match
+from netkit.model.ovn import LogicalAcl, Match, acl_of_rule
 
 HOST = 30_001  # priority of what comes from the gateway
 FIRST = HOST - 1
@@ -39,7 +39,7 @@ def enforced(
         for match in _matches(a, ep, port):
             names[a.id] += 1
             yield LogicalAcl(
-                name=f"{ep.id[:12]}-{a.id}-{names[a.id]}",
+                name=acl_of_rule(ep.id, a.id, names[a.id]),
                 switch=switch,
                 priority=FIRST - min(n, MOST),
                 allow=a.verdict == "accept",

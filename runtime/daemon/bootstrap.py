@@ -253,6 +253,7 @@ def _trace(
             namespace=everyone.namespace,
             switches=below.host.switches,
             vswitchd=below.host.vswitchd,
+            ovn=below.host.ovn,
             backend=lambda: dict(backend),
             overlay=weave.call,
             elsewhere=below.networks.global_networks.remote_endpoints,

@@ -10,11 +10,13 @@ from typing import Any
 
 from netkit.diagnose.choosing import Attached, Place
 from netkit.diagnose.explain.grammar import address_of
-from netkit.diagnose.trace.facts import HOST, Located, Wall
+from netkit.diagnose.trace.facts import HOST, Located, Logical, Registers, Wall
 from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.diagnose.trace.live import LiveObserver
 from netkit.diagnose.trace.undecided import leg
 from netkit.errors import Conflict, NotFound
+from netkit.kernel.ovn.databases import Databases
+from netkit.kernel.ovn.names import LogicalNames
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd
 from netkit.model.layout import FirewallLayout
@@ -40,6 +42,7 @@ class TraceService:
         namespace: Callable[[str], str],
         switches: Switches,
         vswitchd: Vswitchd,
+        ovn: Databases,
         backend: Callable[[], Mapping[str, Any]],
         overlay: Callable[[Locate], Any],
         elsewhere: Callable[[], Sequence[EndpointRecord]] = tuple,
@@ -56,6 +59,7 @@ class TraceService:
         self._namespace = namespace
         self._switches = switches
         self._vswitchd = vswitchd
+        self._logical_names = LogicalNames(ovn)
         self._backend = backend
         self._layouts = layouts
         self._overlay, self._elsewhere, self._host_of = overlay, elsewhere, host_of
@@ -166,7 +170,14 @@ class TraceService:
             self._layouts,
             self._firewall,
             self._located,
+            self._named,
         )
+
+    def _named(self, registers: Registers) -> Logical:
+        found = self._logical_names.look(
+            registers.switch, registers.source, registers.target, registers.flows
+        )
+        return Logical(**{f.name: getattr(found, f.name) for f in fields(found)})
 
     def _located(self, vni: int, mac: str, address: str) -> Located:
         found = self._overlay(Locate(vni=vni, mac=mac or None, address=address))

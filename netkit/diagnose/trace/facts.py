@@ -104,6 +104,7 @@ class SwitchPort:
     remote: IPv4Address | None = None
     local: IPv4Address | None = None
     key: int = 0
+    any_key: bool = False  # flows set the key, and look at it (key=flow)
     state: str = ""
     diagnostic: str = ""
     beginning: bool = False  # it has not been up yet, and may come up any moment
@@ -116,6 +117,7 @@ class Output:
     port: str = ""
     remote: IPv4Address | None = None
     key: int = 0
+    option: int = 0  # of Geneve, OVN's: logical ports in and out, 16 bits each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,31 @@ class Pipeline:
     notes: tuple[str, ...] = ()  # the switch's own remarks: learned port, flooding ...
     unknown: tuple[str, ...] = ()  # actions that are not followed
     actions: str = ""  # verbatim
+    answer: str = ""  # to an ARP request, by the switch itself: a MAC address
+    logical: Registers | None = None  # of OVN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registers:
+    """Numbers of a logical switch and its ports, as the last table had them; 0: not known."""
+
+    switch: int
+    source: int
+    target: int
+    flows: tuple[tuple[int, int], ...] = ()  # (cookie, priority) of what matched, in order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logical:
+    """What `Registers` stand for: names of OVN's.  `rule`: an id of `netkit fw`; see ovn.names."""
+
+    switch: str = ""
+    source: str = ""
+    target: str = ""
+    unbound: bool = False
+    acl: str = ""
+    rule: str = ""
+    drops: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +167,8 @@ class Header:
     mac_dst: str
     sport: int = 0
     dport: int = 0
+    tunnel: int = 0  # the key of the tunnel that it came by, where that is looked at
+    option: int = 0  # of Geneve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +220,8 @@ class Observer(Protocol):
     def switch_ports(self) -> Iterable[SwitchPort]: ...
 
     def pipeline(self, bridge: str, port: int, header: Header) -> Pipeline: ...
+
+    def logical(self, registers: Registers) -> Logical: ...
 
     def firewall(self) -> Wall: ...
 

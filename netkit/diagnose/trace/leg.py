@@ -44,6 +44,7 @@ class Tunnel:
     remote: str
     local: str  # as the far end sees us
     key: int
+    option: int = 0  # of Geneve, as OVN sends it
     # Of an overlay's process: ids of the hosts that send and receive, and the latter's name.
     sender: str = ""
     receiver: str = ""

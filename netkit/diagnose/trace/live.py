@@ -17,9 +17,11 @@ from netkit.diagnose.trace.facts import (
     Endpoint,
     Header,
     Located,
+    Logical,
     Nic,
     OverlayNetwork,
     Pipeline,
+    Registers,
     Socket,
     Space,
     SwitchPort,
@@ -62,8 +64,9 @@ class LiveObserver:
         layouts: Sequence[FirewallLayout],
         firewall: Callable[[], Wall],
         locate: Callable[[int, str, str], Located],
+        names: Callable[[Registers], Logical] = lambda _: Logical(),
     ) -> None:
-        """`locate`: see `Observer.located`; the address as text."""
+        """`locate`: see `Observer.located`; the address as text.  `names`: `Observer.logical`."""
         self._home = home
         self._networks = {n.id: n for n in networks}
         self._records = endpoints
@@ -71,7 +74,7 @@ class LiveObserver:
         self._switches = switches
         self._vswitchd = vswitchd
         self._access, self._layouts = access, layouts  # as explain.live has them
-        self._firewall, self._locate = firewall, locate
+        self._firewall, self._locate, self._names = firewall, locate, names
         self._spaces: dict[str, Space] = {}
         self._ports: list[SwitchPort] | None = None
 
@@ -241,6 +244,9 @@ class LiveObserver:
         said = self._vswitchd.ask("ofproto/trace", bridge, ofproto.question(header, port))
         return ofproto.pipeline(said, names)
 
+    def logical(self, registers: Registers) -> Logical:
+        return self._names(registers)
+
     def _must_know_gateways(self, bridge: str) -> None:
         """The userspace datapath asks by ARP for a tunnel's next hop that it has not in mind,
         even for a trace: then we do not ask."""
@@ -280,6 +286,7 @@ def _port(p: Plugged) -> SwitchPort:
         remote=_address(p.options.get("remote_ip", "")),
         local=_address(p.options.get("local_ip", "")),
         key=int(key, 0) if key != "flow" else 0,
+        any_key=key == "flow",
         state="" if p.state in UNWATCHED else p.state,
         diagnostic=p.diagnostic,
         beginning=p.beginning,

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 
-from netkit.diagnose.trace.facts import Header, Output, Pipeline
+from netkit.diagnose.trace.facts import Header, Output, Pipeline, Registers
 
 _PORT = re.compile(r"^    (\S+) (\d+)/(\d+|none):", re.M)
 _BRIDGE = re.compile(r"^  (\S+):$", re.M)
@@ -22,6 +22,10 @@ _PUSH = re.compile(r"ipv4\(src=[^,]+,dst=([\d.]+)")
 _KEY = re.compile(r"(?:\bkey=|\bvni=|tun_id=)(0x[0-9a-f]+)")
 _VXLAN = re.compile(r"vxlan\(flags=0x[0-9a-f]+,vni=(0x[0-9a-f]+)\)")
 _SET_TUNNEL = re.compile(r"set\(tunnel\((.*)\)\)$")
+_OPTION = re.compile(r"class=0x102,type=0x80,len=4,(0x[0-9a-f]+)")  # OVN's: ovn-architecture(7)
+_ANSWER = re.compile(r"set\(arp\(sip=[\d.]+,tip=[\d.]+,op=2,sha=([0-9a-f:]{17})")
+_FINAL = re.compile(r"^Final flow: (.*)$", re.M)
+_COOKIE = re.compile(r"priority (\d+), cookie (0x[0-9a-f]+)")
 _TUNNEL_DST = re.compile(r"\bdst=([\d.]+)")
 
 
@@ -39,7 +43,8 @@ def ports(text: str) -> dict[int, tuple[str, str]]:
 
 def question(header: Header, port: int) -> str:
     """The flow that ofproto/trace is to be asked about."""
-    macs = f"in_port={port},dl_src={header.mac_src},dl_dst={header.mac_dst}"
+    by = f",tun_id={header.tunnel:#x},tun_metadata0={header.option:#x}" if header.option else ""
+    macs = f"in_port={port}{by},dl_src={header.mac_src},dl_dst={header.mac_dst}"
     if header.proto == "arp":
         return (
             f"{macs},arp,arp_op=1,arp_sha={header.mac_src},arp_spa={header.src},"
@@ -68,7 +73,8 @@ def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
             actions = line.partition(": ")[2].strip()
     outputs: list[Output] = []
     unknown: list[str] = []
-    for found in _outputs(actions, names):
+    answer = _ANSWER.search(actions)
+    for found in _outputs(actions, names) if answer is None else ():
         if isinstance(found, Output):
             outputs.append(found)
         else:
@@ -81,6 +87,23 @@ def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
         notes=tuple(notes),
         unknown=tuple(unknown),
         actions=actions,
+        answer=answer[1] if answer else "",
+        logical=_registers(text, rules),
+    )
+
+
+def _registers(text: str, rules: list[str]) -> Registers | None:
+    """Where OVN keeps switch and ports: ovn-architecture(7), "Logical datapath field" ff."""
+    final = _FINAL.findall(text)
+    fields = dict(f.split("=", 1) for f in final[-1].split(",") if "=" in f) if final else {}
+    if "metadata" not in fields:
+        return None
+    flows = (_COOKIE.search(rule) for rule in rules)
+    return Registers(
+        switch=int(fields["metadata"], 0),
+        source=int(fields.get("reg14", "0"), 0),
+        target=int(fields.get("reg15", "0"), 0),
+        flows=tuple((int(f[2], 16), int(f[1])) for f in flows if f),
     )
 
 
@@ -112,14 +135,23 @@ def _pushed(action: str) -> Output | None:
     key = _VXLAN.search(action) or _KEY.search(action)
     if remote is None:
         return None
-    return Output(remote=IPv4Address(remote[1]), key=int(key[1], 16) if key else 0)
+    return _output(remote[1], key, action)
 
 
 def _tunnel(text: str) -> Output | None:
     remote, key = _TUNNEL_DST.search(text), _KEY.search(text)
     if remote is None:
         return None
-    return Output(remote=IPv4Address(remote[1]), key=int(key[1], 16) if key else 0)
+    return _output(remote[1], key, text)
+
+
+def _output(remote: str, key: re.Match[str] | None, text: str) -> Output:
+    option = _OPTION.search(text)
+    return Output(
+        remote=IPv4Address(remote),
+        key=int(key[1], 16) if key else 0,
+        option=int(option[1], 16) if option else 0,
+    )
 
 
 def _split(text: str) -> Iterator[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from netkit.diagnose.explain.packet import ECHO_REPLY, ECHO_REQUEST, Ends
-from netkit.diagnose.trace import advice, switch_device
+from netkit.diagnose.trace import advice, logical, switch_device
 from netkit.diagnose.trace.facts import (
     HOST,
     Endpoint,
@@ -28,6 +28,7 @@ from netkit.model.openvswitch import COOKIE
 ACCESS = re.compile(rf"table 1:.* priority [1-6]\d{{4}}, cookie {COOKIE >> 56:#x}")
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
 HALF = "init"  # BFD: packets of the far end arrive, but it reports none of ours (RFC 5880 6.2)
+INTERNAL = "internal"  # ports that Open vSwitch makes as interfaces of the host
 Say = Callable[[str, str, str], None]
 
 
@@ -41,6 +42,7 @@ class Frame:
     nic: Nic | None = None  # the sender's
     mac_src: str = ""
     mac_dst: str = ""
+    tunnel: Tunnel | None = None  # that it came by, where its key is looked at
 
 
 class Tunnelled(NamedTuple):
@@ -68,15 +70,17 @@ def arriving(came: Left, observer: Observer) -> Frame:
         if not host.facts.is_local(IPv4Address(tunnel.remote)):
             continue
         device = switch_device.entered(tunnel, observer)
-        for p in observer.switch_ports():
-            made = (p.kind, str(p.remote), p.key) == (tunnel.kind, tunnel.local, tunnel.key)
-            if made or p == device:
+        ports = sorted(observer.switch_ports(), key=lambda p: p.any_key)  # the others first
+        for p in ports:
+            made = (p.kind, str(p.remote)) == (tunnel.kind, tunnel.local)
+            if (made and (p.any_key or p.key == tunnel.key)) or p == device:
                 return Frame(
                     bridge=p.bridge,
                     port=p.name,
                     near=IPv4Address(came.near),
                     mac_src=came.mac_src,
                     mac_dst=came.mac_dst,
+                    tunnel=tunnel if p.any_key else None,
                 )
     raise Elsewhere
 
@@ -91,12 +95,19 @@ def switch(
     dst = frame.mac_dst or _resolved(frame, observer)
     where = f"Open vSwitch {frame.bridge}"
     _watched(came, where, say)
-    header = _header(ends, ask, src, dst)
+    header = _header(ends, ask, src, dst, frame.tunnel)
     if not dst:  # unresolved: the ARP request is the frame to follow
         own = ends.src if frame.nic is None else _own(frame, ends, observer)
-        header = Header(proto="arp", src=own, dst=frame.near, mac_src=src, mac_dst=EVERYBODY)
+        header = replace(
+            header, proto="arp", src=own, dst=frame.near, mac_dst=EVERYBODY, sport=0, dport=0
+        )
     found = observer.pipeline(frame.bridge, came.number, header)
     _report(found, frame, dst, where, say)
+    if not dst and found.answer:
+        say(where, "switch", f"the switch answers: {frame.near} is at {found.answer}")
+        return switch(replace(frame, mac_dst=found.answer), ends, ask, observer, say)
+    if found.logical is not None:
+        logical.follow(found, where, observer, say)
     if found.unknown:
         raise Stop("ovs-unknown", f"{where} does what is not followed: {', '.join(found.unknown)}")
     return _outcome(frame, found, (src, dst), observer, say)
@@ -104,12 +115,12 @@ def switch(
 
 def _own(frame: Frame, ends: Ends, observer: Observer) -> IPv4Address:
     """Return the source address of an ARP request on the bridge."""
-    if frame.port != frame.bridge:
+    if frame.port not in _own_ports(frame.bridge, observer):
         return ends.src
     return observer.route(HOST, frame.near).source or ends.src
 
 
-def _header(ends: Ends, ask: Ask, src: str, dst: str) -> Header:
+def _header(ends: Ends, ask: Ask, src: str, dst: str, tunnel: Tunnel | None) -> Header:
     echo = ECHO_REPLY if ask.answer else ECHO_REQUEST
     return Header(
         proto=ask.proto,
@@ -119,17 +130,19 @@ def _header(ends: Ends, ask: Ask, src: str, dst: str) -> Header:
         mac_dst=dst,
         sport=ends.sport[0],
         dport=echo if ask.proto == "icmp" else ends.dport[0],
+        tunnel=tunnel.key if tunnel else 0,
+        option=tunnel.option if tunnel else 0,
     )
 
 
 def _resolved(frame: Frame, observer: Observer) -> str:
     """The MAC address of the next hop: as the host has it in mind, or whose it is on this host."""
-    host = observer.space(HOST)
-    if frame.port == frame.bridge and (mac := host.neighbours.get((frame.bridge, frame.near))):
+    host, ours = observer.space(HOST), _own_ports(frame.bridge, observer)
+    if frame.port in ours and (mac := host.neighbours.get((frame.port, frame.near))):
         return mac
     own = host.facts.local.get(frame.near)
-    if own is not None and own.name == frame.bridge:
-        return host.nics[frame.bridge].mac
+    if own is not None and own.name in ours:
+        return host.nics[own.name].mac
     found = _at(frame.bridge, lambda e, _: e.address == frame.near, observer)
     return _mac(found, observer) if found else ""
 
@@ -142,6 +155,12 @@ def _at(bridge: str, fits: Callable[[Endpoint, str], bool], observer: Observer) 
         if nic is not None and nic.peer in ports and fits(e, nic.peer):
             return e
     return None
+
+
+def _own_ports(bridge: str, observer: Observer) -> set[str]:
+    """The host's own interfaces on a bridge: the one of its name, and what is internal there."""
+    ports = {p.name for p in observer.switch_ports() if p.bridge == bridge and p.kind == INTERNAL}
+    return {bridge, *ports}.intersection(observer.space(HOST).nics)
 
 
 def _wires(observer: Observer) -> set[str]:
@@ -172,8 +191,10 @@ def _outcome(
     where = f"Open vSwitch {frame.bridge}"
     outputs = [o.port for o in found.outputs if o.port]
     host = observer.space(HOST)
-    if frame.bridge in outputs and dst == host.nics[frame.bridge].mac:
-        return frame.bridge
+    ours = _own_ports(frame.bridge, observer)
+    own = next((p for p in outputs if p in ours and dst == host.nics[p].mac), None)
+    if own is not None:
+        return own
     inside = _at(
         frame.bridge, lambda e, port: port in outputs and _mac(e, observer) == dst, observer
     )
@@ -185,7 +206,7 @@ def _outcome(
     if device := next(iter(switch_device.devices(outputs, host)), ""):
         tunnels, doubt = switch_device.leaving(device, dst, observer, say)
         return Tunnelled(_left(frame, macs, tunnels), [doubt])
-    known = {frame.bridge, *_wires(observer)}
+    known = {*ours, *_wires(observer)}
     strange = [p for p in outputs if p not in known]
     if strange:
         raise Stop("beyond", f"{where} sends it out by {', '.join(strange)}: who is there, "
@@ -209,10 +230,10 @@ def _tunnelled(
     doubts: list[Doubt] = []
     dead: list[Stop] = []
     for o in outputs:
-        port = next(
-            (p for p in observer.switch_ports()
-             if (p.bridge, p.remote, p.key) == (frame.bridge, o.remote, o.key)), None,
-        )  # fmt: skip
+        fit = [p for p in observer.switch_ports()
+               if (p.bridge, p.remote) == (frame.bridge, o.remote)
+               and (p.any_key or p.key == o.key)]  # fmt: skip
+        port = min(fit, key=lambda p: p.any_key, default=None)
         if port is None or port.remote is None:
             words = f"{frame.bridge} has no tunnel to {o.remote} with key {o.key}"
             raise Stop("ovs-unknown", words)
@@ -223,8 +244,11 @@ def _tunnelled(
             continue
         doubts += doubts_of(port)
         tunnels.append(
-            Tunnel(kind=port.kind, remote=str(port.remote), local=str(local), key=port.key)
-        )
+            Tunnel(
+                kind=port.kind, remote=str(port.remote), local=str(local), key=o.key,
+                option=o.option,
+            )
+        )  # fmt: skip
     if not tunnels:
         raise dead[0]
     return Tunnelled(_left(frame, macs, tunnels), doubts)
@@ -233,6 +257,10 @@ def _tunnelled(
 def doubts_of(port: SwitchPort) -> list[Doubt]:
     """What is not known for sure of a tunnel that is not known to be dead."""
     tunnel = f"{port.kind} {port.name}"
+    if not port.state and port.any_key:
+        why = "no BFD, for OVN has none between chassis"
+        return [Doubt("tunnel-unwatched", f"all but {tunnel} lets it pass, and that is not probed: "
+                      f"{why}")]  # fmt: skip
     if not port.state:
         return [Doubt("tunnel-unwatched", f"nothing watches {tunnel}: no BFD")]
     if port.beginning:
@@ -256,7 +284,8 @@ def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
     if port.remote is None:
         return None
     state = f"BFD {port.state}" if port.state else "no BFD"
-    say(where, "tunnel", f"{port.kind} with {port.remote}, key {port.key}, {state}")
+    key = "any key" if port.any_key else f"key {port.key}"
+    say(where, "tunnel", f"{port.kind} with {port.remote}, {key}, {state}")
     if port.state not in {"", "up", HALF} and not port.beginning:
         why = f" ({port.diagnostic})" if port.diagnostic else ""
         raise Stop(

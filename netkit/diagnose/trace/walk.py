@@ -31,6 +31,7 @@ from netkit.diagnose.trace.begin import begin
 from netkit.diagnose.trace.facts import (
     HOST,
     Endpoint,
+    Nic,
     Observer,
     OverlayNetwork,
     Space,
@@ -157,8 +158,8 @@ class Walk:
         nic = usable(space, dev)
         fits(space, nic, self.ask.size)
         if space.key == HOST:
-            if nic.kind in OF_SWITCHES and any(p.bridge == dev for p in self._plugged()):
-                return self._switched(switching.Frame(bridge=dev, port=dev, near=near, nic=nic))
+            if (bridge := self._bridge_of(nic)) is not None:
+                return self._switched(switching.Frame(bridge=bridge, port=dev, near=near, nic=nic))
             return self._out(space, dev, near)
         host = self.observer.space(HOST)
         if not nic.peer:
@@ -220,6 +221,15 @@ class Walk:
             return self.observer.switch_ports()
         except KernelError as e:
             raise Stop("ovs-unknown", str(e)) from e
+
+    def _bridge_of(self, nic: Nic) -> str | None:
+        """The bridge of Open vSwitch that has this interface of the host's for a port of its own;
+        one of its name is one."""
+        if nic.kind not in OF_SWITCHES:
+            return None
+        own = (p for p in self._plugged() if nic.name in {p.bridge, p.name})
+        mine = (p.bridge for p in own if nic.name == p.bridge or p.kind == switching.INTERNAL)
+        return next(mine, None)
 
     def _switched(self, frame: switching.Frame) -> Leg:
         self.hops += 1

@@ -87,6 +87,12 @@ SB_SCHEMA: dict[str, Any] = {
 ACL_FLOWS = [["external_ids", "includes", ["map", [["stage-name", "ls_out_acl"]]]]]
 
 
+def drops(actions: str) -> bool:
+    """Whether the logical flow of an ACL drops: one without an action up to 23.03, then a verdict
+    in a register.  Source: ovn-northd(8)."""
+    return "reg8[17] = 1" in actions or "next" not in actions
+
+
 class Northbound(Servers):
     subject: ClassVar[str] = "OVN's northbound database"
     schema: ClassVar[dict[str, Any]] = NB_SCHEMA

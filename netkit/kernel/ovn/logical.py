@@ -20,7 +20,7 @@ from netkit.errors import KernelError, NetkitError
 from netkit.kernel.adapter import Adapter
 from netkit.kernel.ovn import rows as ovnrows
 from netkit.kernel.ovn.chassis import changes_of
-from netkit.kernel.ovn.databases import KINDS, Databases
+from netkit.kernel.ovn.databases import KINDS, Databases, drops
 from netkit.kernel.ovn.rows import ACL, Here, acl_name
 from netkit.kernel.ovs import openflow
 from netkit.kernel.ovs.idl import Copy, rows
@@ -194,11 +194,9 @@ def _logical_flows(idl: Copy, hints: Mapping[str, object]) -> dict[str, list[Log
     for row in rows(idl, "Logical_Flow"):
         hint = row.external_ids.get("stage-hint", "")
         if hint in hints:
-            # Up to 23.03 a drop has no action; then, a verdict in a register.
-            dropped = "reg8[17] = 1" in row.actions or "next" not in row.actions
             cookie = int(row.uuid.hex[:8], 16)
             out.setdefault(hint, []).append(
-                LogicalFlow(cookie, row.priority, row.match, not dropped)
+                LogicalFlow(cookie, row.priority, row.match, not drops(row.actions))
             )
     return out
 

@@ -30,10 +30,12 @@ from netkit.diagnose.trace.facts import (
     Endpoint,
     Header,
     Located,
+    Logical,
     Nic,
     Output,
     OverlayNetwork,
     Pipeline,
+    Registers,
     Socket,
     Space,
     SwitchPort,
@@ -139,6 +141,7 @@ class FakeHost:
     networks: tuple[OverlayNetwork, ...] = ()
     process: Callable[[str, str], Located] | None = None
     admission: Admission = "admitted"
+    names: Logical | None = None  # None: the southbound database does not answer
 
     def firewall(self) -> Wall:
         return self.walled
@@ -184,6 +187,11 @@ class FakeHost:
             return self.pipelines[bridge, port, header.proto]
         except KeyError:
             raise KernelError("ovs-vswitchd is not running") from None
+
+    def logical(self, registers: Registers) -> Logical:
+        if self.names is None:
+            raise KernelError("OVN_Southbound does not answer at unix:x")
+        return self.names
 
 
 def town(**spaces: Space) -> FakeHost:
