@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from netkit.cli.commands import NONE, command
 from netkit.cli.flags import Flag, Options, value
 from netkit.cli.values import unsigned
-from netkit.client.failure import Failure
+from netkit.client.failure import Failure, Refused
 from netkit.ui.source import HERE, LabControl, Source
 
 if TYPE_CHECKING:
@@ -24,9 +24,22 @@ Who has the link can do what the engine's user can: do not hand it on."""
 
 @command("[OPTIONS]", NONE, PORT, more=MORE)
 def ui(session: Session, options: Options) -> None:
-    session.engine.negotiate()  # no engine is an error now, not a page that says so
+    _require_netkitd(session)  # an error now, not a page that has it
     here = Source(name=HERE, netkit=session.endpoint, engine=session.endpoint)
     run([here], None, options.number("port"))
+
+
+def _require_netkitd(session: Session) -> None:
+    """Failure where no engine answers, or another one than netkitd."""
+    try:
+        session.engine.stream("GET", "/netkit/watch").wire.close()
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        where = session.endpoint.text
+        raise Failure(
+            f"the engine at {where} is not netkitd: give the address of one with -H or NETKIT_HOST"
+        ) from None
 
 
 def run(sources: Sequence[Source], lab: LabControl | None, port: int) -> None:

@@ -38,6 +38,7 @@ class Hub:
             case "traffic":
                 moved = {"Seconds": found["Seconds"], "Endpoints": found["Endpoints"]}
                 self._send(Message("traffic", {"Engine": name, **moved}))
+                self._change(name, self._states[name].set("Problem", ""))  # a look that failed
             case "problem":
                 self.problem(name, str(found["Message"]))
             case _:

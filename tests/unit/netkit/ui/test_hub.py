@@ -42,6 +42,21 @@ def test_a_page_gets_everything_and_then_what_changes() -> None:
     run(test)
 
 
+def test_a_look_that_failed_is_over_with_the_next_one() -> None:
+    async def test(hub: Hub) -> None:
+        hub.line("h1", FIRST)
+        hub.line("h1", {"Type": "problem", "Message": "Open vSwitch does not answer"})
+        with hub.follow() as page:
+            state = (await page.get()).content["Engines"]["h1"]
+            assert state["Problem"] == "Open vSwitch does not answer"
+            hub.line("h1", {"Type": "traffic", "Seconds": 1, "Endpoints": {}})
+            assert [(await page.get()).kind, await page.get()] == [
+                "traffic", Message("change", {"Engine": "h1", "Problem": ""}),
+            ]  # fmt: skip
+
+    run(test)
+
+
 def test_a_page_that_is_far_behind_gets_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(hub: Hub) -> None:
         with hub.follow() as page:
