@@ -8,14 +8,17 @@ from typing import Any
 from netkit.client.endpoint import parse_host
 from netkit.diagnose.trace.join import Trace
 from netkit.errors import InvalidSpec, NotFound
-from netkit.lab import building, checking, report
+from netkit.kernel import netns
+from netkit.lab import building, checking, impairing, links, report
 from netkit.lab.facts import Facts
-from netkit.lab.journal import Journal
+from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import NETKIT, Lab, LabHost, Places
 from netkit.lab.tracing import traced
+from netkit.model import impairment
 from netkit.ui.source import Source
 
 VERBS = ("up", "check", "down")
+IMPAIR = "impair"
 
 
 def sources(lab: Lab, places: Places) -> list[Source]:
@@ -50,6 +53,7 @@ class LabPage:
             "name": self._lab.name,
             "summary": self._lab.summary,
             "verbs": list(VERBS),
+            "links": [*(s.name for s in self._lab.segments), *map(str, links.ends(self._lab))],
             "segments": [{"name": segment.name} for segment in self._lab.segments],
             "hosts": [_host(host) for host in self._lab.hosts],
             "checks": [str(check) for check in self._lab.checks],
@@ -64,7 +68,20 @@ class LabPage:
             return None
         return traced(facts, source, target, service)
 
-    def act(self, verb: str, say: Callable[[str], None]) -> Mapping[str, Any]:
+    def links(self) -> Mapping[str, Mapping[str, str]]:
+        if not self.up:
+            return {}
+        found = {}
+        for end in links.ends(self._lab):
+            if netns.exists(self._places.netns(end.host.name)):
+                seen = impairing.standing(self._lab, self._places, end)
+                impaired = str(seen.wanted) if seen.wanted else ""
+                found[str(end)] = {"Impaired": impaired, "Drift": seen.drift}
+        return found
+
+    def act(
+        self, verb: str, say: Callable[[str], None], given: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         """InvalidSpec, NotFound and what `netkit lab` raises."""
         match verb:
             case "up":
@@ -75,7 +92,27 @@ class LabPage:
                 return {"Message": "it is down" if found else "it is not up"}
             case "check":
                 return self._check()
-        raise InvalidSpec(f"there is {', '.join(VERBS)}, not {verb[:40]!r}")
+            case "impair":
+                return self._impair(str(given.get("link", "")), str(given.get("words", "")))
+        raise InvalidSpec(f"there is {', '.join((*VERBS, IMPAIR))}, not {verb[:40]!r}")
+
+    def _impair(self, link: str, words: str) -> Mapping[str, Any]:
+        """As `netkit lab impair LAB LINK --clear`, and then what the words say."""
+        if not self.up:
+            raise NotFound("it is not up")
+        asked = impairment.parsed(words.split())
+        found = links.chosen(self._lab, link)
+        given = {} if asked.down else impairment.values(asked)
+        wish = links.Wish(
+            values={name: str(value) for name, value in given.items()},
+            down=asked.down or None, clear=True,
+        )  # fmt: skip
+        with only_one(self._places):
+            before = impairing.wanted(self._lab, self._places)
+            new = links.changed_by(self._lab, before, found, wish)
+            impairing.change(self._places, new)
+            impairing.settle(self._lab, self._places, links=new.keys())
+        return {"Message": f"{link}: {asked}"}
 
     def _check(self) -> Mapping[str, Any]:
         if not self._lab.checks:

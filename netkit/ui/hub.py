@@ -15,7 +15,7 @@ PAGES = 16  # that follow at a time
 
 
 class Message(NamedTuple):
-    kind: str  # state, change, traffic, lab
+    kind: str  # state, change, traffic, links, lab
     content: Mapping[str, Any]
 
 
@@ -26,6 +26,7 @@ class Hub:
         self._states = {name: EngineState() for name in names}
         self._pages: set[asyncio.Queue[Message]] = set()
         self._lab: Mapping[str, Any] = {}
+        self._links: Mapping[str, Any] = {}
 
     @property
     def followed(self) -> bool:
@@ -59,6 +60,12 @@ class Hub:
         self._lab = found
         self._send(Message("lab", found))
 
+    def links(self, found: Mapping[str, Any]) -> None:
+        """Those of the lab, all of them (LabControl.links)."""
+        if found != self._links:
+            self._links = found
+            self._send(Message("links", found))
+
     @contextmanager
     def follow(self) -> Iterator[asyncio.Queue[Message]]:
         """Everything, then what changes, for one page.  Busy where there are too many."""
@@ -77,6 +84,8 @@ class Hub:
             queue.get_nowait()
         engines = {name: state.complete for name, state in self._states.items()}
         queue.put_nowait(Message("state", {"Engines": engines, "Lab": self._document}))
+        if self._links:
+            queue.put_nowait(Message("links", self._links))
         if self._lab:
             queue.put_nowait(Message("lab", self._lab))
 

@@ -42,5 +42,10 @@ class LabControl(Protocol):
     def trace(self, source: str, target: str, service: str) -> Trace | None:
         """As `netkit lab exec LAB HOST netkit net trace`; None: not between names of lab.yml."""
 
-    def act(self, verb: str, say: Callable[[str], None]) -> Mapping[str, Any]:
-        """`up`, `check` or `down`; `say` is given lines of progress."""
+    def links(self) -> Mapping[str, Mapping[str, str]]:
+        """By link HOST@INTERFACE of hosts that are up: {"Impaired", "Drift"}, "" for none."""
+
+    def act(
+        self, verb: str, say: Callable[[str], None], given: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """`up`, `check`, `down`, or `impair` with `link` and `words`; `say` gets progress."""

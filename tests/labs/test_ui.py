@@ -127,6 +127,22 @@ def test_a_fault_is_seen_on_the_map_within_a_second(
     assert min(taken) < SOON, taken
 
 
+def test_a_link_is_impaired_and_one_that_is_deleted_is_seen(lab: RunningLab, shown: Page) -> None:
+    label = "netkit.chart.cy.getElementById('nic outside eth0').data('label')"
+    shown.run("document.querySelector('#impair').elements.link.value = 'outside@eth0'")
+    for words, standing in (("delay 30ms", "delay 30ms"), ("dely 3ms", "unknown impairment")):
+        shown.run(f"document.querySelector('#impair').elements.words.value = '{words}'")
+        shown.press("Impair")
+        shown.until(f"{STANDING}.includes('{standing}') && !/progress/.test({STANDING})")
+    shown.until(f"/delay 30ms/.test({label})")
+    took = lab.guest.run("ping", "-c1", "-W5", "10.0.0.3")
+    assert float(took.partition("time=")[2].split()[0]) >= 60  # both ways
+    shown.press("Clear", "#impair")
+    shown.until(f"!/delay/.test({label})")
+    lab.outside.run("ip", "link", "del", "eth0")
+    shown.until("netkit.chart.cy.getElementById('nic outside eth0').hasClass('bad')")
+
+
 def test_what_is_no_verb_and_what_comes_at_once_is_refused(shown: Page) -> None:
     asking = """(async () => {
         const ask = (verb) => fetch("lab", {method: "POST", body: JSON.stringify({verb})});
@@ -139,7 +155,7 @@ def test_what_is_no_verb_and_what_comes_at_once_is_refused(shown: Page) -> None:
     shown.problems.clear()  # that refusal is in the console
     shown.until(f"/✓ check: /.test({STANDING})")
     shown.run("""fetch("lab", {method: "POST", body: JSON.stringify({verb: "burn"})})""")
-    shown.until(f"/✗ burn: there is up, check, down, not 'burn'/.test({STANDING})")
+    shown.until(f"/✗ burn: there is up, check, down, impair, not 'burn'/.test({STANDING})")
 
 
 def test_a_lab_is_taken_down_and_the_page_goes_on(lab: RunningLab, shown: Page) -> None:

@@ -6,7 +6,7 @@
 import { portText, published } from "./model.mjs";
 
 export const SIZES = {
-  container: [108, 38], port: [108, 16], network: [150, 26], nic: [150, 24], self: [96, 30], segment: [170, 30],
+  container: [108, 38], port: [108, 16], network: [150, 26], nic: [150, 36], self: [96, 30], segment: [170, 30],
 };
 const PITCH = 134; // pixels between containers of a row
 const GAP = 46; // between rows: the rate of a link has its place there
@@ -86,8 +86,12 @@ function drawSelf(found, model, host, parent) {
   nics.forEach((nic, n) => {
     const own = ids.nic(host.name, nic.name);
     const x = (width - nics.length * (nicWidth + 8) + 8) / 2 + n * (nicWidth + 8) + nicWidth / 2;
-    const label = `${nic.name} ${nic.address}`.trim();
-    add(found, "nic", own, label, { parent, group, place: { x, y: nicHeight / 2 }, about: `interface ${label} of ${host.name}` });
+    const { Impaired, Drift } = model.impaired[`${host.name}@${nic.name}`] ?? {};
+    const title = `${nic.name} ${nic.address}`.trim();
+    const second = Drift ? "! not as it should be" : Impaired && `≈ ${Impaired}`;
+    const classes = Drift ? ["bad"] : Impaired ? ["warn"] : [];
+    const about = [`interface ${title} of ${host.name}`, Impaired, Drift].filter(Boolean).join(", ");
+    add(found, "nic", own, [title, second].filter(Boolean).join("\n"), { parent, group, place: { x, y: nicHeight / 2 }, classes, about });
     found.edges.push({ id: `${own} self`, source: own, target: id, kind: "inner", label: "", classes: [] });
     found.edges.push({ id: `${own} seg`, source: ids.segment(nic.segment), target: own, kind: "wire", label: "", classes: [] });
   });

@@ -15,6 +15,13 @@ export class LabPanel {
     this.#model = model;
     this.#trace = trace;
     model.addEventListener("change", () => this.#draw());
+    const form = $("impair");
+    const impair = (words) => this.#start("impair", { link: form.elements.link.value, words });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      impair(form.elements.words.value);
+    });
+    form.elements.clear.addEventListener("click", () => impair("none"));
     model.addEventListener("lab", (event) => this.#work(event.detail));
   }
 
@@ -26,23 +33,24 @@ export class LabPanel {
     setText($("lab-summary"), lab.summary);
     sync($("lab-verbs"), lab.verbs, (v) => v,
       (verb) => element("button", { type: "button", textContent: verb, onclick: () => this.#start(verb) }), () => {});
+    sync($("impair").elements.link, lab.links, (l) => l, (link) => element("option", { textContent: link }), () => {});
   }
 
-  async #start(verb) {
+  async #start(verb, more = {}) {
     try {
-      await ask("lab", { verb });
+      await ask("lab", { verb, ...more });
     } catch (error) {
       setText($("lab-standing"), `✗ ${error.message}`);
     }
   }
 
   #work({ Verb, State, Lines, Message, Checks }) {
-    for (const button of $("lab-verbs").children) button.disabled = State === "running";
+    for (const button of document.querySelectorAll("#lab-verbs button, #impair button")) button.disabled = State === "running";
     const mark = { running: "…", done: "✓", failed: "✗" }[State];
     setText($("lab-standing"), `${mark} ${Verb}: ${Message ?? "in progress"}`);
     $("lab-lines").hidden = Lines.length === 0;
     setText($("lab-lines"), Lines.join("\n"));
-    if (State !== "running") $("lab-checks").replaceChildren(...(Checks ? this.#matrices(Checks) : []));
+    if (State !== "running" && Verb !== "impair") $("lab-checks").replaceChildren(...(Checks ? this.#matrices(Checks) : []));
   }
 
   #matrices(checks) {

@@ -45,7 +45,15 @@ export class List {
   }
 
   #standing(host) {
-    if (!host.engine) return `no engine${host.plan ? `: ${host.plan.interfaces.map((i) => `${i.name} ${i.address}`).join(", ")}` : ""}`;
+    const links = (host.plan?.interfaces ?? []).map((i) => {
+      const { Impaired, Drift } = this.#model.impaired[`${host.name}@${i.name}`] ?? {};
+      return [`${i.name} ${i.address}`.trim(), Impaired && `≈ ${Impaired}`, Drift && `! ${Drift}`].filter(Boolean).join(" ");
+    });
+    return [...links, this.#engine(host)].join("; ");
+  }
+
+  #engine(host) {
+    if (!host.engine) return "no engine";
     if (host.engine.Problem) return `✗ ${host.engine.Problem}`;
     const lately = this.#model.lately(host.name);
     const words = host.engine.Drift.map((each) => `! ${driftText(each)}`);

@@ -10,6 +10,7 @@ export class Model extends EventTarget {
   rates = new Map(); // "engine/endpoint" -> {in, out, dropped}: bytes, bytes and packets a second
   repaired = new Map(); // engine -> {at: performance.now(), what: "links"}
   lab = null; // the document of a lab
+  impaired = {}; // links of a lab: {Impaired, Drift}
   #moved = new Map(); // engine -> {seconds, by endpoint}
 
   state({ Engines, Lab }) {
@@ -46,6 +47,18 @@ export class Model extends EventTarget {
       if (now === null) delete engine[part][id];
       else engine[part][id] = now;
     }
+  }
+
+  // Of a lab, by HOST@INTERFACE.
+  links(found) {
+    const events = [];
+    for (const [link, { Impaired, Drift }] of Object.entries(found)) {
+      const before = this.impaired[link];
+      if (Drift && Drift !== before?.Drift) events.push(`${link}: not as it should be: ${Drift}`);
+      if (Impaired !== (before?.Impaired ?? "")) events.push(`${link}: ${Impaired || "no longer impaired"}`);
+    }
+    this.impaired = found;
+    this.#changed(events);
   }
 
   traffic({ Engine, Seconds, Endpoints }) {

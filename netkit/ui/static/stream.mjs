@@ -1,6 +1,6 @@
 // Server-sent events into the model.  The browser connects again by itself, and begins with all.
 
-const KINDS = ["state", "change", "traffic", "lab"];
+const KINDS = ["state", "change", "traffic", "links", "lab"];
 
 export function follow(model, report) {
   const stream = new EventSource("events");

@@ -47,6 +47,7 @@ def test_the_document_has_what_does_not_change(page: LabPage) -> None:
     found = page.document()
     assert (found["name"], found["summary"]) == ("two", "Two engines and a machine")
     assert found["segments"] == [{"name": "lan"}]
+    assert found["links"] == ["lan", "h1@eth0", "h2@eth0", "pc@eth0"]
     assert found["checks"] == ["web -> pc icmp ok"]
     assert [(h["name"], h["engine"]) for h in found["hosts"]] == [
         ("h1", "netkit"), ("h2", "docker"), ("pc", ""),
@@ -59,9 +60,12 @@ def test_the_document_has_what_does_not_change(page: LabPage) -> None:
 def test_a_lab_that_is_not_up_is_not_checked_and_a_word_is_no_verb(page: LabPage) -> None:
     assert not page.up
     with pytest.raises(NotFound, match="not up"):
-        page.act("check", print)
-    with pytest.raises(InvalidSpec, match="there is up, check, down, not 'restart'"):
-        page.act("restart", print)
+        page.act("check", print, {})
+    with pytest.raises(NotFound, match="not up"):
+        page.act("impair", print, {"link": "lan", "words": "delay 20ms"})
+    assert page.links() == {}
+    with pytest.raises(InvalidSpec, match="there is up, check, down, impair, not 'restart'"):
+        page.act("restart", print, {})
 
 
 def test_names_that_are_not_the_labs_are_left_to_its_engines(page: LabPage) -> None:

@@ -81,6 +81,21 @@ def test_a_page_that_comes_later_gets_what_the_lab_did_last() -> None:
     run(test)
 
 
+def test_links_are_sent_where_they_differ_and_to_pages_that_come_later() -> None:
+    async def test(hub: Hub) -> None:
+        slow = {"h1@eth0": {"Impaired": "delay 20ms", "Drift": ""}}
+        with hub.follow() as page:
+            await page.get()
+            hub.links(slow)
+            hub.links(dict(slow))
+            assert await page.get() == Message("links", slow)
+            assert page.empty()
+        with hub.follow() as page:
+            assert [(await page.get()).kind, await page.get()] == ["state", Message("links", slow)]
+
+    run(test)
+
+
 def test_pages_are_counted_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(hub: Hub) -> None:
         assert not hub.followed

@@ -30,7 +30,12 @@ class Rehearsed:
     def trace(self, source: str, target: str, service: str) -> Trace | None:
         return None
 
-    def act(self, verb: str, say: Callable[[str], None]) -> Mapping[str, Any]:
+    def links(self) -> Mapping[str, Mapping[str, str]]:
+        return {}
+
+    def act(
+        self, verb: str, say: Callable[[str], None], given: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         if verb == "down":
             raise Conflict("another process changes it")
         if verb == "check":
@@ -48,15 +53,15 @@ def run(verb: str, *, other: str = "") -> list[Mapping[str, Any]]:
         work, found = LabWork(lab, hub), list[Mapping[str, Any]]()
         with hub.follow() as page:
             assert isinstance(await page.get(), Message)
-            work.start(verb)
+            work.start(verb, {})
             if other:
                 with pytest.raises(Busy, match=f"{verb} of lab two is in progress"):
-                    work.start(other)
+                    work.start(other, {})
             lab.go_on.set()
             while not found or found[-1]["State"] == "running":
                 found.append((await asyncio.wait_for(page.get(), 20)).content)
             await asyncio.sleep(0)
-            work.start("down")  # the next one may begin
+            work.start("down", {})  # the next one may begin
         return found
 
     return asyncio.run(running())
