@@ -27,6 +27,7 @@ from netkit.lab import (
     impairing,
     lines,
     mounts,
+    partitions,
     parts,
     weaving,
 )
@@ -86,6 +87,7 @@ def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None
     fabric.lay(lab, places, *fabric.segments(parts.wired(lab.name, applied.there())))
     together(hosts, lambda host: make_host(lab, host, places, journal))
     impairing.settle(lab, places, only)
+    partitions.mend(lab, places)
     if lab.cluster:
         clustering.gather(lab, places, only)
     chassis.serve(lab, places, only)

@@ -146,9 +146,8 @@ def _row(n: Node) -> table.Line:
 @command("[OPTIONS] LAB", exactly(1), NAME, FORMAT)
 def check(session: Session, options: Options) -> int:
     with _failures():
-        from netkit.lab import building, checking, report
+        from netkit.lab import building, rehearsal, schedulereport
         from netkit.lab.drift import drift as found_drift
-        from netkit.lab.facts import Facts
         from netkit.lab.journal import Journal
 
         lab, places = _read(options)
@@ -158,17 +157,16 @@ def check(session: Session, options: Options) -> int:
         fresh = not stands and building.up(lab, places, complain)
         drift = found_drift(lab, places) if stands else []
         try:
-            results = checking.run(Facts(lab, places), lab.checks)
+            found = rehearsal.run(lab, places)
         finally:
             if fresh:
                 building.down(places)
     if options.text("format") == "json":
-        print(json.dumps(report.document(lab.name, results, drift), indent=2))
+        print(json.dumps(schedulereport.document(lab.name, found, drift), indent=2))
     else:
         print(*drift, sep="\n", end="\n\n" if drift else "")
-        print(report.table(results, colour=session.colour), report.matrix(results),
-              report.LEGEND, report.summary(lab.name, results), sep="\n\n")  # fmt: skip
-    return 0 if report.passed(results) and not drift else 1
+        print(schedulereport.text(lab.name, found, colour=session.colour))
+    return 0 if found.ok and not drift else 1
 
 
 @command("[OPTIONS] LAB HOST", exactly(2), NAME)

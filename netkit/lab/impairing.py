@@ -93,14 +93,20 @@ def mechanism(way: TwoWay) -> str:
     return "link down" if way.out.down and way.into.down else "relay"
 
 
-def resources(lab: Lab, places: Places, end: End, way: TwoWay) -> tuple[Resource, ...]:
-    """What is in the underlay's namespace of a link that is impaired so, but for the relay."""
-    mark, i = fabric.owner(lab.name), end.interface
+def resources(
+    lab: Lab, places: Places, end: End, way: TwoWay, side: int = 0
+) -> tuple[Resource, ...]:
+    """What is in the underlay's namespace of a link that is impaired so, but for the relay.
+
+    With `side` it is on that side of its segment, which is partitioned.
+    """
+    mark = fabric.owner(lab.name)
+    segment = part(end.interface.segment, str(side)) if side else end.interface.segment
     cable = next(
         r for r in fabric.wires(lab, end.host, places.netns(end.host.name))
         if isinstance(r, Link) and r.name == end.port
     )  # fmt: skip
-    cable = replace(cable, depends_on=())
+    cable = replace(cable, depends_on=(), master=segment)
     how = mechanism(way)
     if how == "link down":
         return (replace(cable, up=False),)
@@ -112,7 +118,7 @@ def resources(lab: Lab, places: Places, end: End, way: TwoWay) -> tuple[Resource
         Link(name=middle, kind="bridge", snooping=False, mtu=cable.mtu, owner=mark),
         replace(cable, master=middle),
         tap,
-        replace(tap, name=far, master=i.segment),
+        replace(tap, name=far, master=segment),
     )
 
 
@@ -128,22 +134,25 @@ def settle(lab: Lab, places: Places, only: str = "", links: Collection[str] | No
     """
     found, live = wanted(lab, places), _live(places)
     for end in ends(lab):
-        way, there = found[str(end)], netns.exists(places.netns(end.host.name))
+        way = found[str(end)]
         if links is not None and str(end) not in links:
             continue
         known = way or str(end) in live or links is not None
-        if only in {"", end.host.name} and there and known:
-            _settle(lab, places, end, way)
+        if only in {"", end.host.name} and known:
+            have(lab, places, end, way)
 
 
-def _settle(lab: Lab, places: Places, end: End, way: TwoWay) -> None:
+def have(lab: Lab, places: Places, end: End, way: TwoWay, side: int = 0) -> None:
+    """Have one link so, if its host is there."""
+    if not netns.exists(places.netns(end.host.name)):
+        return
     how = mechanism(way)
     relay = Relay(places, end.host.name, end.interface.name)
     if how != "relay":
         relay.stop()
     mark = fabric.owner(lab.name)
     before = state(resources(lab, places, end, TwoWay(out=LOST)))
-    desired = state(resources(lab, places, end, way))
+    desired = state(resources(lab, places, end, way, side))
     host = Host(places.netns(UNDERLAY))
     converge(Change.of(desired, before), host, lambda r: r.owner == mark)
     if how == "relay":

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from netkit.errors import InvalidSpec, NotFound
+from netkit.errors import NotFound
 from netkit.lab import fabric
 from netkit.lab.model import Interface, Lab, LabHost
-from netkit.model.impairment import PERFECT, Impairment, TwoWay, given, values
+from netkit.lab.wish import DOWN, Wish
+from netkit.model.impairment import PERFECT, TwoWay
 from netkit.suggestion import hint
-
-DOWN = Impairment(down=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,29 +38,6 @@ class Chosen:
 
     ends: tuple[End, ...]
     segment: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A change of links: fields by name, as a user wrote them; what is not given stays."""
-
-    values: Mapping[str, str]
-    down: bool | None = None
-    clear: bool = False
-    source: str = ""  # the host whose packets are meant; "": all
-    seed: int | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.values) or self.down is not None or self.clear or self.seed is not None
-
-    def of(self, before: Impairment) -> Impairment:
-        """InvalidSpec where the result makes no sense."""
-        if self.down:
-            if self.values:
-                raise InvalidSpec("down lets nothing pass: leave out the rest")
-            return DOWN
-        old = PERFECT if self.clear or before.down else before
-        return given({**values(old), **self.values})
 
 
 def changed_by(lab: Lab, now: Mapping[str, TwoWay], found: Chosen, wish: Wish) -> dict[str, TwoWay]:

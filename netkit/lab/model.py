@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from netkit.lab.checks import Check
+from netkit.lab.schedule import Event
 from netkit.model.impairment import TwoWay
 
 BUSYBOX = "busybox"
@@ -132,6 +133,7 @@ class Lab:
     checks: tuple[Check, ...] = ()
     cluster: tuple[str, ...] = ()  # hosts that run its servers
     ovn: tuple[str, ...] = ()  # hosts that run servers of an OVN
+    schedule: tuple[Event, ...] = ()  # what goes wrong, by time
 
     def host(self, name: str) -> LabHost | None:
         return next((h for h in self.hosts if h.name == name), None)
@@ -209,6 +211,11 @@ class Places:
     def impairments(self) -> str:
         """What was impaired since `up`, by link."""
         return f"{self.folder}/impairments.json"
+
+    @property
+    def faulty(self) -> str:
+        """There while a schedule runs, or after one that was killed."""
+        return f"{self.folder}/faulty"
 
     def config(self, host: str) -> str:
         """An empty daemon.json: the machine's own is not meant for labs."""

@@ -34,7 +34,7 @@ _OWN = frozenset(
      "firewall"}
 )  # fmt: skip
 # Of a lab: not of what runs.
-_NOT_RUNNING = frozenset({"name", "folder", "summary", "checks"})
+_NOT_RUNNING = frozenset({"name", "folder", "summary", "checks", "schedule"})
 
 
 def parts(lab: Lab, daemons: Mapping[str, Sequence[str]]) -> Parts:

@@ -104,7 +104,7 @@ def _udp(ns: str, address: str, port: int, patience: float) -> Seen:
 
 def _icmp(ns: str, address: str, patience: float) -> Seen:
     ident = int.from_bytes(os.urandom(2), "big")
-    request = _echo(ident, os.urandom(8))
+    request = echo(ident, os.urandom(8))
     with netns.open_socket(ns, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
         deadline = time.monotonic() + patience
         try:
@@ -124,7 +124,8 @@ def _icmp(ns: str, address: str, patience: float) -> Seen:
         return _said(sock) or Seen("filtered", f"no answer in {patience:g} s")
 
 
-def _echo(ident: int, payload: bytes) -> bytes:
+def echo(ident: int, payload: bytes) -> bytes:
+    """An ICMP echo request; `payload` has an even number of bytes."""
     head = struct.pack("!BBHHH", ECHO, 0, 0, ident, 1)
     total = sum(struct.unpack(f"!{len(head + payload) // 2}H", head + payload))
     total = (total & 0xFFFF) + (total >> 16)

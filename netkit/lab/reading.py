@@ -27,6 +27,7 @@ from netkit.lab.model import (
     LabNetwork,
     Segment,
 )
+from netkit.lab.scheduling import scheduled
 from netkit.model.impairment import TwoWay, both_ways
 
 T = TypeVar("T")
@@ -119,6 +120,9 @@ def _built(doc: Any, name: str, folder: str) -> tuple[list[schema.Problem], Lab]
         cluster=tuple(doc.get("cluster", ())),
         ovn=tuple(doc.get("ovn", ())),
     )
+    if "schedule" in doc and not b.problems:
+        lab, more = scheduled(lab, doc["schedule"])
+        b.problems += more
     return b.problems, lab
 
 

@@ -152,6 +152,11 @@ def given(values: Mapping[str, object]) -> Impairment:
     return Impairment(**found)  # type: ignore[arg-type]
 
 
+def seconds(text: str) -> float:
+    """Of a duration as `2s`, `500ms`.  InvalidSpec."""
+    return float(_number("duration", text))
+
+
 def parsed(words: Sequence[str]) -> Impairment:
     """From words in a row: `delay 20ms loss 1%`, `down`, or `none`.  InvalidSpec."""
     if list(words) == ["none"]:
@@ -207,7 +212,7 @@ def _unknown(name: str, unit: str, known: Sequence[str]) -> InvalidSpec:
 
 
 def _example(name: str) -> str:
-    return {"delay": "20ms", "jitter": "5ms", "rate": "10mbit"}.get(name, "1%")
+    return {"delay": "20ms", "jitter": "5ms", "rate": "10mbit", "duration": "2s"}.get(name, "1%")
 
 
 def _known() -> str:

@@ -17,6 +17,7 @@ from netkit.lab.journal import only_one
 from netkit.lab.model import UNDERLAY
 from netkit.lab.relaying import Relay
 from netkit.lab.running import RunningLab
+from netkit.lab.wish import Wish
 from tests.labs.conftest import netkit, root_network, traces
 from tests.labs.udp import Arrived, send
 
@@ -174,7 +175,7 @@ def test_a_lab_that_is_taken_down_leaves_nothing_of_its_relays() -> None:
     one.up()
     try:
         end = links.chosen(one.lab, LINK)
-        wish = links.Wish(values={"loss": "1%"})
+        wish = Wish(values={"loss": "1%"})
         with only_one(one.places):
             now = impairing.wanted(one.lab, one.places)
             impairing.change(one.places, links.changed_by(one.lab, now, end, wish))

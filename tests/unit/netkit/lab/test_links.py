@@ -6,9 +6,10 @@ import pytest
 
 from netkit.errors import InvalidSpec, NotFound
 from netkit.lab.impairing import mechanism, resources
-from netkit.lab.links import Wish, changed_by, chosen, ends
+from netkit.lab.links import changed_by, chosen, ends
 from netkit.lab.model import Lab, Places
 from netkit.lab.reading import LabFile, parsed
+from netkit.lab.wish import Wish
 from netkit.model import Link, state
 from netkit.model.impairment import Impairment, TwoWay
 
