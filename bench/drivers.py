@@ -52,7 +52,7 @@ class Scale:
     seconds: int = 4  # of each throughput sample
     trips: int = 3000  # of each latency sample
     attached: int = 9
-    hosts: tuple[int, ...] = (2, 10, 50)
+    hosts: tuple[int, ...] = (2, 10, 50, 200)
     engines: tuple[int, ...] = (2, 10)
     matrix: int = 50
 
@@ -156,6 +156,28 @@ def mininet(count: int) -> float | None:
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
+def changed(count: int) -> tuple[float, float]:
+    """Seconds of `lab apply` and of its --plan, where one address of so many hosts is another."""
+    document = plain_hosts(count, daemon=False)
+    with lab("bench-apply", document) as (running, _):
+        text = json.dumps(document)
+        last = f"10.0.{count // 200}.{count % 200 + 1}/16"
+        if text.count(f'"{last}"') != 1:
+            raise RuntimeError(f"no single {last}")
+        (Path(running.lab.folder) / "lab.yml").write_text(text.replace(last, "10.0.255.9/16"))
+        took = []
+        for more, code in ((["--plan"], 2), ([], 0)):
+            argv = [sys.executable, "-m", "netkit", "lab", "apply", *more, running.lab.folder]
+            begin = time.perf_counter()
+            done = subprocess.run(
+                [*argv, "--name", running.name], check=False, stdout=subprocess.DEVNULL
+            )
+            took.append(time.perf_counter() - begin)
+            if done.returncode != code:
+                raise RuntimeError(f"{argv}: {done.returncode}")
+    return took[1], took[0]
+
+
 def matrix(count: int) -> float:
     """Seconds to ping between all pairs of `count` containers on docker0 of one host."""
     document = plain_hosts(1, daemon=True)
@@ -217,6 +239,8 @@ def main() -> int:
     for count in scale.engines:
         with lab("bench-up", plain_hosts(count, daemon=True)) as (_, took):
             print(f"{f'{count} hosts with an engine':30}  {took:8.2f}  {'-':>8}", flush=True)
+    took, plan = changed(scale.hosts[-1])
+    print(f"{f'apply, one of {scale.hosts[-1]} changed':30}  {took:8.2f}  (--plan {plan:.2f})")
     pairs = scale.matrix * (scale.matrix - 1)
     print(f"{f'{pairs:,} checks of {scale.matrix} containers':30}  {matrix(scale.matrix):8.2f}")
     return 0

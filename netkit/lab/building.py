@@ -227,6 +227,10 @@ def down(places: Places, only: str = "") -> bool:
 def _down(places: Places, journal: Journal) -> None:
     hosts = journal.begun("host", "host")
     inner = [h for h in hosts if h != UNDERLAY]
+    plain = [h for h in inner if not any(map(os.path.lexists, Remains.of(places, h).folders))]
+    # Each sweep looks at all processes of the machine: one for all that are a namespace alone.
+    sweep(Remains((), tuple(places.netns(h) for h in plain)))
+    inner = [h for h in inner if h not in set(plain)]
     with ThreadPoolExecutor(max(1, len(inner)), thread_name_prefix="lab") as pool:
         list(pool.map(lambda host: forget(places, journal, host), inner))
     if UNDERLAY in hosts:

@@ -99,6 +99,7 @@ class _Comparison:
     wanted: Parts
     have: Recorded
     out: Changes = field(default_factory=Changes)
+    index: dict[tuple[str, str], list[Part]] = field(default_factory=dict)  # by kind and host
 
     def made(self) -> Changes:
         self._lab()
@@ -174,8 +175,10 @@ class _Comparison:
 
     def _parts_of(self, host: str, kind: str) -> list[Part]:
         """Those wanted, in the order of lab.yml, then those recorded."""
-        every = dict.fromkeys([*self.wanted, *self.have.applied, *self.have.begun])
-        return [p for p in every if p[0] == kind and host_of(p) == host]
+        if not self.index:
+            for p in dict.fromkeys([*self.wanted, *self.have.applied, *self.have.begun]):
+                self.index.setdefault((p[0], host_of(p)), []).append(p)
+        return self.index.get((kind, host), [])
 
     # in place
 

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,13 @@ class Journal:
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.file = self.folder / NAME
+        self._lock = threading.Lock()
+        self._forget(0)
+
+    def _forget(self, inode: int) -> None:
+        self._inode, self._read, self._rest = inode, 0, b""
+        self._all: list[dict[str, str]] = []
+        self._hosts: dict[str, list[dict[str, str]]] = {}
 
     def exists(self) -> bool:
         return self.file.exists()
@@ -53,7 +61,7 @@ class Journal:
     def state(self, what: str, **facts: str) -> Event | None:
         """The last that was noted of it; None if it was never begun, or is removed again."""
         last: Event | None = None
-        for line in self._lines():
+        for line in self._lines(facts.get("host")):
             if _ends(line, facts):
                 last = None
             if all(line.get(key) == value for key, value in facts.items()):
@@ -70,7 +78,7 @@ class Journal:
     def last(self, what: str, **facts: str) -> list[dict[str, str]]:
         """The last line of each thing that was begun and is not removed, told apart by `line`."""
         found: dict[str, dict[str, str]] = {}
-        for entry in self._lines():
+        for entry in self._lines(facts.get("host")):
             if _ends(entry, facts):
                 found.clear()
             elif what in (entry.get(event) for event in EVENTS) and all(
@@ -87,18 +95,36 @@ class Journal:
         values = [line[key] for line in self._lines() if what in line.values() and key in line]
         return values[-1] if values else ""
 
-    def _lines(self) -> list[dict[str, str]]:
+    def _lines(self, host: str | None = None) -> list[dict[str, str]]:
+        """All lines, or those of a host: of a lab of 200 each of them asks for its own."""
+        with self._lock:
+            self._catch_up()
+            return list(self._all if host is None else self._hosts.get(host, ()))
+
+    def _catch_up(self) -> None:
+        """Read what was appended since, by any process; all anew where it is another file."""
         try:
-            raw = self.file.read_bytes()
+            with self.file.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if (status.st_ino, True) != (self._inode, status.st_size >= self._read):
+                    self._forget(status.st_ino)
+                if status.st_size == self._read:
+                    return
+                file.seek(self._read)
+                raw = file.read()
         except FileNotFoundError:
-            return []
-        out: list[dict[str, str]] = []
-        for line in raw.split(b"\n"):
+            self._forget(0)
+            return
+        self._read += len(raw)
+        *lines, self._rest = (self._rest + raw).split(b"\n")
+        for line in lines:
             try:
-                out.append(json.loads(line))
+                entry = json.loads(line)
             except ValueError:
                 continue
-        return out
+            self._all.append(entry)
+            if "host" in entry:
+                self._hosts.setdefault(entry["host"], []).append(entry)
 
     def remove(self) -> None:
         """Delete the lab's folder, the journal last: until then everything can be found again."""
