@@ -14,6 +14,7 @@ from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import NETKIT, Lab, LabHost, Places
 from netkit.lab.tracing import traced
+from netkit.lab.wish import Wish
 from netkit.model import impairment
 from netkit.ui.source import Source
 
@@ -103,7 +104,7 @@ class LabPage:
         asked = impairment.parsed(words.split())
         found = links.chosen(self._lab, link)
         given = {} if asked.down else impairment.values(asked)
-        wish = links.Wish(
+        wish = Wish(
             values={name: str(value) for name, value in given.items()},
             down=asked.down or None, clear=True,
         )  # fmt: skip
