@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from netkit.ui.keys import SOURCES
 from netkit.ui.source import Source
 
 LONGEST = 300  # characters of a name
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)  # else it would be another path
 
 
 def source(request: web.Request) -> Source:
@@ -28,6 +30,14 @@ def word(given: Mapping[str, Any], name: str) -> str:
     found = given.get(name)
     if not (isinstance(found, str) and 0 < len(found) <= LONGEST):
         raise InvalidSpec(f"bad parameter: {name} must be text of 1 to {LONGEST} characters")
+    return found
+
+
+def container(request: web.Request) -> str:
+    """The id or name of a container that the query names.  InvalidSpec."""
+    found = word(request.query, "id")
+    if not _NAME.fullmatch(found):
+        raise InvalidSpec(f"bad parameter: id: {found[:80]!r} is no name of a container")
     return found
 
 

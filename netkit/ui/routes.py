@@ -13,7 +13,7 @@ from netkit.diagnose.trace.join import Asked, Trace, question, trace
 from netkit.diagnose.trace.words import text
 from netkit.ui.containers import details, logs
 from netkit.ui.keys import LAB, SOURCES
-from netkit.ui.request import LONGEST, body, source, word
+from netkit.ui.request import LONGEST, body, container, source, word
 from netkit.ui.source import LabControl, Source
 
 
@@ -54,10 +54,10 @@ def _traced(
 
 
 async def _container(request: web.Request) -> web.StreamResponse:
-    found = await asyncio.to_thread(details, source(request), word(request.query, "id"))
+    found = await asyncio.to_thread(details, source(request), container(request))
     return web.json_response(found)
 
 
 async def _logs(request: web.Request) -> web.StreamResponse:
-    found = await asyncio.to_thread(logs, source(request), word(request.query, "id"))
+    found = await asyncio.to_thread(logs, source(request), container(request))
     return web.Response(body=found, content_type="text/plain", charset="utf-8")

@@ -17,7 +17,7 @@ from aiohttp import WSMsgType, web
 from netkit.client.engine import Engine
 from netkit.client.failure import Failure, Refused
 from netkit.errors import Busy
-from netkit.ui.request import source, word
+from netkit.ui.request import container, source
 
 if TYPE_CHECKING:
     import socket
@@ -78,7 +78,7 @@ class Pipe:
 
 async def shell(request: web.Request) -> web.StreamResponse:
     """Busy where there are too many."""
-    at, name, mine = source(request), word(request.query, "id"), object()
+    at, name, mine = source(request), container(request), object()
     if len(request.app[OPEN]) >= SHELLS:
         raise Busy(f"{SHELLS} shells are open already: close one")
     request.app[OPEN].add(mine)

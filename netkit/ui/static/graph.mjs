@@ -9,7 +9,7 @@ export const SIZES = {
   container: [108, 38], port: [108, 16], network: [150, 26], nic: [150, 36], self: [96, 30], segment: [170, 30],
 };
 const PITCH = 134; // pixels between containers of a row
-const GAP = 46; // between rows: the rate of a link has its place there
+const GAP = 60; // between rows: the rate of a link has its place there
 const ROWS = [[6, 1], [16, 2], [Infinity, 4]]; // up to so many containers of a network are in so many rows
 const PREDEFINED = "bridge"; // docker0's network: left out where it is empty and there are others
 const MARKS = { healthy: "✓ ", unhealthy: "✗ ", starting: "◌ " };

@@ -144,6 +144,7 @@ def test_a_bad_question_is_answered_in_one_line(daemon: FakeDaemon) -> None:
         for answer, status, words in (
             (await page.get("container?engine=h9&id=web"), 404, "no engine 'h9': here"),
             (await page.get("container?engine=here"), 400, "id must be text"),
+            (await page.get("logs?engine=here&id=../images"), 400, "'../images' is no name"),
             (await page.get("logs?engine=here&id=nosuch"), 404, "No such container: nosuch"),
             (await page.post("trace", []), 400, "no JSON object"),
             (await page.post("trace", {"from": "a", "to": "x" * 301}), 400, "to must be text"),
