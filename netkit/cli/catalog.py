@@ -198,6 +198,8 @@ ROOT = {
     "ovn": Entry("Manage servers of OVN, for networks of driver ovn", inside=OVN),
     "image": Entry("Manage images", inside=IMAGE),
     "manifest": Entry("Look at manifests in registries", inside=MANIFEST),
+    "capture": Entry("Record packets at containers, hosts and links, as lines or a pcapng file",
+                     "netkit.capture.command:capture"),
     "lab": Entry("Manage labs: hosts, networks and checks on one machine", inside=LAB),
     "net": Entry("Manage networks", inside=NETWORK),
     "network": Entry("Manage networks", inside=NETWORK),

@@ -114,10 +114,10 @@ class Machine:
         """A netkit command, given to the engine of the host."""
         return self.lab.netkit(self.node.host, *argv, check=check)
 
-    # packets; these need scapy
+    # packets; all but `mac` need scapy
 
     def mac(self, iface: str = "eth0") -> str:
-        from netkit.testing.packets import hardware_address
+        from netkit.kernel.packet_socket import hardware_address
 
         return hardware_address(self.netns, iface)
 

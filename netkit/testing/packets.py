@@ -7,27 +7,22 @@ whatever scapy would look up (source addresses, hardware addresses) is asked fro
 
 from __future__ import annotations
 
-import fcntl
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from scapy.layers.inet import IP
+from scapy.config import conf
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import NoPayload, Packet
 
 from netkit.errors import KernelError
 from netkit.kernel import netns
+from netkit.kernel.packet_socket import ETHERNET, PacketSocket, hardware_address
 from netkit.testing.waiting import readable
 
-ETH_P_ALL = 3
-SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_STATISTICS, PACKET_MR_PROMISC = 263, 1, 6, 1
-SO_RCVBUFFORCE = 33
-BUFFER = 8 << 20  # bytes: some 10,000 frames wait until they are asked for
-SIOCGIFHWADDR, SIOCGIFINDEX, IFNAMSIZ = 0x8927, 0x8933, 16
-SNAP = 1 << 16  # bytes; a veth hands over what the sender's stack would have segmented
 Sendable = Packet | Iterable[Packet] | bytes
 Match = Packet | Callable[[Packet], bool]
 
@@ -46,21 +41,12 @@ class Tap:
 
     def __init__(self, ns: str, iface: str) -> None:
         self._ns, self._iface = ns, iface
-        self._socket: socket.socket | None = None
+        self._socket: PacketSocket | None = None
         self.frames: list[Packet] = []
 
     def __enter__(self) -> Self:
-        sock = netns.open_socket(self._ns, socket.AF_PACKET, socket.SOCK_RAW)
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-        try:
-            index = _index(sock, self._iface)
-            promiscuous = struct.pack("IHH8s", index, PACKET_MR_PROMISC, 0, b"")
-            sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, promiscuous)
-            sock.bind((self._iface, ETH_P_ALL))
-        except OSError as error:
-            sock.close()
-            raise KernelError(f"cannot tap {self._iface}: {error.strerror}") from error
-        self._socket = sock
+        self._socket = PacketSocket(self._ns, self._iface)
+        self._socket.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,14 +89,11 @@ class Tap:
     def _drain(self) -> None:
         if self._socket is None:
             return
-        while True:
-            try:
-                data = self._socket.recv(SNAP, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            self.frames.append(Ether(data))
-        _, lost = struct.unpack("II", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
-        if lost:
+        while (got := self._socket.receive()) is not None:
+            frame = decoded(got.data, self._socket.link_type == ETHERNET)
+            frame.time = got.stamp / 1e9
+            self.frames.append(frame)
+        if lost := self._socket.count():
             raise KernelError(f"{lost} frames were lost at {self._iface}: nothing is proved")
 
 
@@ -175,17 +158,14 @@ def _source(ns: str, target: str) -> str:
         return str(sock.getsockname()[0])
 
 
-def hardware_address(ns: str, iface: str) -> str:
-    with netns.open_socket(ns, socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        request = struct.pack(f"{IFNAMSIZ}s24x", iface.encode())
-        try:
-            answer = fcntl.ioctl(sock, SIOCGIFHWADDR, request)
-        except OSError as error:
-            raise KernelError(f"no interface {iface} there: {error.strerror}") from error
-    return answer[IFNAMSIZ + 2 : IFNAMSIZ + 8].hex(":")
+def decoded(data: bytes, ethernet: bool) -> Packet:
+    """A frame, or of links that have none an IP packet of either version."""
+    if ethernet:
+        return Ether(data)
+    return IPv6(data) if data[:1] and data[0] >> 4 == 6 else IP(data)
 
 
-def _index(sock: socket.socket, iface: str) -> int:
-    answer = fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack(f"{IFNAMSIZ}s24x", iface.encode()))
-    return int(struct.unpack_from("i", answer, IFNAMSIZ)[0])
-
+def summary(data: bytes, ethernet: bool) -> str:
+    """A line of scapy's: layers, addresses, ports as numbers."""
+    conf.noenum.add(TCP.sport, TCP.dport, UDP.sport, UDP.dport)
+    return str(decoded(data, ethernet).summary()).removeprefix("Ether / ")

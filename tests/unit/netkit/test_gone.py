@@ -70,6 +70,7 @@ ALL_ALIKE = {
     "netkit/dns/server.py::Server._serve": CLOSED,
     "netkit/kernel/ovs/idl.py::Connection._attempt": "tried again, until the time given is over",
     "netkit/kernel/iptables/tools.py::Tools._fingerprint": "without one, tables are read anew",
+    "netkit/kernel/packet_filter.py::_library": "the next is tried; without any it is refused",
     "netkit/kernel/port_holders.py::_name": SHOWN,
     "netkit/kernel/port_holders.py::_process": SHOWN,
     "netkit/kernel/port_holders.py::holder": SHOWN,

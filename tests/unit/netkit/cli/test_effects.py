@@ -140,6 +140,21 @@ OF_COMMAND = {
 }
 # What cannot be seen in one request and its answer: the test that holds it.
 ELSEWHERE = {
+    **{
+        f"capture {flag}": f"labs/test_capture.py::{test}"
+        for flag, test in {
+            "lab": "test_a_link_is_its_ends_and_a_container_its_interfaces",
+            "name": "test_a_link_is_its_ends_and_a_container_its_interfaces",
+            "write": "test_a_file_has_what_net_trace_says_of_its_flows",
+            "trace": "test_a_file_has_what_net_trace_says_of_its_flows",
+            "while": "test_a_published_ports_packet_is_shown_before_and_after_dnat",
+            "count": "test_it_ends_after_packets_a_time_or_a_size",
+            "duration": "test_it_ends_after_packets_a_time_or_a_size",
+            "max-size": "test_it_ends_after_packets_a_time_or_a_size",
+            "snaplen": "test_it_ends_after_packets_a_time_or_a_size",
+            "no-promiscuous-mode": "test_the_interface_is_promiscuous_while_it_is_captured",
+        }.items()
+    },
     "image bootstrap quiet": "unit/netkit/cli/test_bootstrap.py::test_quiet_says_the_id_only",
     "run sig-proxy": "engine/test_cli_run.py::test_without_proxy_a_signal_ends_the_client_only",
     "attach sig-proxy": "engine/test_cli_run.py::test_without_proxy_a_signal_ends_the_client_only",

@@ -1,0 +1,1 @@
+"""Record packets at several points of labs and engines, in the order of the kernel's stamps."""
