@@ -151,11 +151,15 @@ class Facts:
     policy_routing: bool = False  # there are `ip rule`s other than the kernel's own three
     guards: Mapping[str, Guard] = field(default_factory=dict)  # by bridge port
     overlays: frozenset[str] = frozenset()  # bridges of networks that are on other hosts, too
+    # Addresses of interfaces that the table `local` does not have: packets to them are routed, as
+    # those for the end of tunnels in ovs-vswitchd are.
+    routed: frozenset[IPv4Address] = frozenset()
     layer2: str = ""  # other rules on frames (ebtables, nft bridge) that are not evaluated here
 
     @cached_property
     def local(self) -> dict[IPv4Address, Interface]:
-        return {a.ip: i for i in self.interfaces.values() for a in i.addresses}
+        own = ((a.ip, i) for i in self.interfaces.values() for a in i.addresses)
+        return {address: i for address, i in own if address not in self.routed}
 
     @cached_property
     def broadcasts(self) -> frozenset[IPv4Address]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from ipaddress import IPv4Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, ip_interface
 from types import MappingProxyType
 
 from netkit.diagnose.explain.facts import (
@@ -81,7 +81,7 @@ def look(
             access=access,
             layouts=tuple(layouts),
             policy_routing=fib.rules(session.netlink(HOST)) > OWN_RULES,
-            guards={**locks, **watched},
+            guards={**locks, **watched}, routed=_routed(session, addresses),
             overlays=frozenset(n.overlay.bridge for n in networks if n.overlay is not None),
             layer2=", ".join(layer2(listed.bridged, known)) if listed.bridged else "",
         )
@@ -117,6 +117,16 @@ def _addresses(session: Session) -> dict[int, list[IPv4Interface]]:
         if isinstance(address, IPv4Interface):
             out.setdefault(index, []).append(address)
     return out
+
+
+def _routed(
+    session: Session, addresses: dict[int, list[IPv4Interface]]
+) -> frozenset[IPv4Address]:
+    """Those that the table `local` does not have."""
+    own = fib.own(session.netlink(HOST))
+    exact, wide = {n[0] for n in own if n.prefixlen == 32}, [n for n in own if n.prefixlen < 32]
+    every = (a.ip for some in addresses.values() for a in some)
+    return frozenset(a for a in every if a not in exact and not any(a in n for n in wide))
 
 
 def _interfaces(

@@ -118,6 +118,9 @@ class Output:
     remote: IPv4Address | None = None
     key: int = 0
     option: int = 0  # of Geneve, OVN's: logical ports in and out, 16 bits each
+    # Of a tunnel of a datapath in user space: where it is sent from, and by which next hop.
+    source: IPv4Address | None = None
+    gateway: IPv4Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

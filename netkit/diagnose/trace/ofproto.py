@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from netkit.diagnose.trace.facts import Header, Output, Pipeline, Registers
@@ -18,7 +19,8 @@ from netkit.diagnose.trace.facts import Header, Output, Pipeline, Registers
 _PORT = re.compile(r"^    (\S+) (\d+)/(\d+|none):", re.M)
 _BRIDGE = re.compile(r"^  (\S+):$", re.M)
 _ENTRY = re.compile(r"^ *(\d+)\. (.+)$")
-_PUSH = re.compile(r"ipv4\(src=[^,]+,dst=([\d.]+)")
+_PUSH = re.compile(r"ipv4\(src=([\d.]+),dst=([\d.]+)")
+_HOP = re.compile(r"tunneling from \S+ [\d.]+ to \S+ ([\d.]+)$")
 _KEY = re.compile(r"(?:\bkey=|\bvni=|tun_id=)(0x[0-9a-f]+)")
 _VXLAN = re.compile(r"vxlan\(flags=0x[0-9a-f]+,vni=(0x[0-9a-f]+)\)")
 _SET_TUNNEL = re.compile(r"set\(tunnel\((.*)\)\)$")
@@ -76,7 +78,7 @@ def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
     answer = _ANSWER.search(actions)
     for found in _outputs(actions, names) if answer is None else ():
         if isinstance(found, Output):
-            outputs.append(found)
+            outputs.append(replace(found, gateway=_gateway(notes) if found.source else None))
         else:
             unknown.append(found)
     if not actions:
@@ -90,6 +92,12 @@ def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
         answer=answer[1] if answer else "",
         logical=_registers(text, rules),
     )
+
+
+def _gateway(notes: list[str]) -> IPv4Address | None:
+    """The next hop of all tunnels of an answer, if it is one."""
+    hops = {hop[1] for note in notes if (hop := _HOP.search(note))}
+    return IPv4Address(hops.pop()) if len(hops) == 1 else None
 
 
 def _registers(text: str, rules: list[str]) -> Registers | None:
@@ -135,7 +143,7 @@ def _pushed(action: str) -> Output | None:
     key = _VXLAN.search(action) or _KEY.search(action)
     if remote is None:
         return None
-    return _output(remote[1], key, action)
+    return replace(_output(remote[2], key, action), source=IPv4Address(remote[1]))
 
 
 def _tunnel(text: str) -> Output | None:

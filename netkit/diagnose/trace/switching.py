@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from netkit.diagnose.explain.packet import ECHO_REPLY, ECHO_REQUEST, Ends
-from netkit.diagnose.trace import advice, logical, switch_device
+from netkit.diagnose.trace import advice, logical, switch_device, underlay
 from netkit.diagnose.trace.facts import (
     HOST,
     Endpoint,
@@ -22,6 +22,7 @@ from netkit.diagnose.trace.facts import (
     SwitchPort,
 )
 from netkit.diagnose.trace.leg import Ask, Doubt, Elsewhere, Left, Stop, Tunnel
+from netkit.diagnose.trace.overlay import Outer
 from netkit.model.openvswitch import COOKIE
 
 # see plugins/ovs/access.py
@@ -42,7 +43,8 @@ class Frame:
     nic: Nic | None = None  # the sender's
     mac_src: str = ""
     mac_dst: str = ""
-    tunnel: Tunnel | None = None  # that it came by, where its key is looked at
+    came: Tunnel | None = None  # by which it came
+    any_key: bool = False  # flows look at that tunnel's key
 
 
 class Tunnelled(NamedTuple):
@@ -80,13 +82,14 @@ def arriving(came: Left, observer: Observer) -> Frame:
                     near=IPv4Address(came.near),
                     mac_src=came.mac_src,
                     mac_dst=came.mac_dst,
-                    tunnel=tunnel if p.any_key else None,
+                    came=tunnel,
+                    any_key=p.any_key,
                 )
     raise Elsewhere
 
 
 def switch(
-    frame: Frame, ends: Ends, ask: Ask, observer: Observer, say: Say
+    frame: Frame, ends: Ends, ask: Ask, observer: Observer, say: Say, outer: Outer
 ) -> Endpoint | str | Tunnelled:
     """Whose wire it comes out of; or the host's interface; or how it leaves the host."""
     ports = {p.name: p for p in observer.switch_ports()}
@@ -95,7 +98,7 @@ def switch(
     dst = frame.mac_dst or _resolved(frame, observer)
     where = f"Open vSwitch {frame.bridge}"
     _watched(came, where, say)
-    header = _header(ends, ask, src, dst, frame.tunnel)
+    header = _header(ends, ask, src, dst, frame.came if frame.any_key else None)
     if not dst:  # unresolved: the ARP request is the frame to follow
         own = ends.src if frame.nic is None else _own(frame, ends, observer)
         header = replace(
@@ -105,12 +108,12 @@ def switch(
     _report(found, frame, dst, where, say)
     if not dst and found.answer:
         say(where, "switch", f"the switch answers: {frame.near} is at {found.answer}")
-        return switch(replace(frame, mac_dst=found.answer), ends, ask, observer, say)
+        return switch(replace(frame, mac_dst=found.answer), ends, ask, observer, say, outer)
     if found.logical is not None:
         logical.follow(found, where, observer, say)
     if found.unknown:
         raise Stop("ovs-unknown", f"{where} does what is not followed: {', '.join(found.unknown)}")
-    return _outcome(frame, found, (src, dst), observer, say)
+    return _outcome(frame, found, (src, dst), observer, say, outer)
 
 
 def _own(frame: Frame, ends: Ends, observer: Observer) -> IPv4Address:
@@ -185,8 +188,9 @@ def _report(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> No
 
 
 def _outcome(
-    frame: Frame, found: Pipeline, macs: tuple[str, str], observer: Observer, say: Say
-) -> Endpoint | str | Tunnelled:
+    frame: Frame, found: Pipeline, macs: tuple[str, str], observer: Observer, say: Say,
+    outer: Outer,
+) -> Endpoint | str | Tunnelled:  # fmt: skip
     dst = macs[1]
     where = f"Open vSwitch {frame.bridge}"
     outputs = [o.port for o in found.outputs if o.port]
@@ -202,7 +206,7 @@ def _outcome(
         return inside
     remotes = [o for o in found.outputs if o.remote is not None]
     if remotes:
-        return _tunnelled(frame, remotes, macs, observer, say)
+        return _tunnelled(frame, remotes, macs, observer, say, outer)
     if device := next(iter(switch_device.devices(outputs, host)), ""):
         tunnels, doubt = switch_device.leaving(device, dst, observer, say)
         return Tunnelled(_left(frame, macs, tunnels), [doubt])
@@ -224,8 +228,9 @@ def _outcome(
 
 
 def _tunnelled(
-    frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], observer: Observer, say: Say
-) -> Tunnelled:
+    frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], observer: Observer, say: Say,
+    outer: Outer,
+) -> Tunnelled:  # fmt: skip
     tunnels: list[Tunnel] = []
     doubts: list[Doubt] = []
     dead: list[Stop] = []
@@ -242,13 +247,12 @@ def _tunnelled(
         except Stop as s:
             dead.append(s)
             continue
-        doubts += doubts_of(port)
-        tunnels.append(
-            Tunnel(
-                kind=port.kind, remote=str(port.remote), local=str(local), key=o.key,
-                option=o.option,
-            )
-        )  # fmt: skip
+        tunnel = Tunnel(
+            kind=port.kind, remote=str(port.remote), local=str(local), key=o.key, option=o.option
+        )
+        tunnels.append(tunnel)
+        if port.state or not underlay.leaving(tunnel, o, observer, outer):
+            doubts += doubts_of(port)
     if not tunnels:
         raise dead[0]
     return Tunnelled(_left(frame, macs, tunnels), doubts)
@@ -257,10 +261,6 @@ def _tunnelled(
 def doubts_of(port: SwitchPort) -> list[Doubt]:
     """What is not known for sure of a tunnel that is not known to be dead."""
     tunnel = f"{port.kind} {port.name}"
-    if not port.state and port.any_key:
-        why = "no BFD, for OVN has none between chassis"
-        return [Doubt("tunnel-unwatched", f"all but {tunnel} lets it pass, and that is not probed: "
-                      f"{why}")]  # fmt: skip
     if not port.state:
         return [Doubt("tunnel-unwatched", f"nothing watches {tunnel}: no BFD")]
     if port.beginning:

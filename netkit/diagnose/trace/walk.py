@@ -26,6 +26,7 @@ from netkit.diagnose.trace import (
     overlay_leaving,
     overlay_rules,
     switching,
+    underlay,
 )
 from netkit.diagnose.trace.begin import begin
 from netkit.diagnose.trace.facts import (
@@ -234,7 +235,9 @@ class Walk:
     def _switched(self, frame: switching.Frame) -> Leg:
         self.hops += 1
         try:
-            result = switching.switch(frame, self.ends, self.ask, self.observer, self._say)
+            result = switching.switch(
+                frame, self.ends, self.ask, self.observer, self._say, self._outer
+            )
         except KernelError as e:
             raise Stop("ovs-unknown", str(e)) from e
         if isinstance(result, Endpoint):
@@ -275,8 +278,10 @@ class Walk:
             return self._through(host, party, host.facts.is_local(near))
         if came.tunnels:
             frame = switching.arriving(came, self.observer)
-            ports = (p for p in self.observer.switch_ports() if p.name == frame.port)
+            ports = [p for p in self.observer.switch_ports() if p.name == frame.port]
             self.doubts += [d for p in ports if p.beginning for d in switching.doubts_of(p)]
+            if frame.came is not None and not any(p.state for p in ports):
+                underlay.arriving(frame.came, self.observer, self._outer)
             return self._switched(frame)
         dev = switching.receiving_interface(near, host)
         if came.mac_dst and came.mac_dst not in next_hop.macs_for(dev, near, self.observer):

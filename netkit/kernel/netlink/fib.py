@@ -90,6 +90,16 @@ def entries(netlink: Netlink) -> Iterator[Entry]:
             )
 
 
+def own(netlink: Netlink) -> list[IPv4Network]:
+    """What the table `local` has as the host's own: 127.0.0.0/8, and each address."""
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    table = {"family": AF_INET, "table": rtnl.RT_TABLE_LOCAL,
+             "attrs": [("RTA_TABLE", rtnl.RT_TABLE_LOCAL)]}  # fmt: skip
+    found = messages.dump(netlink, rtnl.GETROUTE, rtmsg(), rtmsg, table)
+    return [_prefix(m) for m in found if m["type"] == RTN_LOCAL]
+
+
 def rules(netlink: Netlink) -> int:
     """Count the rules of IPv4 that choose a table; a namespace is born with three."""
     from pyroute2.netlink.rtnl.fibmsg import fibmsg

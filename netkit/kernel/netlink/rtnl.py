@@ -32,7 +32,7 @@ from netkit.kernel.netlink.codec import (
 from netkit.model import IPAddress, IPInterface, IPNetwork
 
 RTPROT_NETKIT = 110  # free in /etc/iproute2/rt_protos; marks our routes, and our addresses
-RT_TABLE_MAIN = 254
+RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
 NEWADDR, DELADDR, GETADDR = 20, 21, 22

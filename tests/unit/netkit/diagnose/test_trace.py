@@ -764,8 +764,9 @@ VXLAN = (
     "dl_type=0x0800),ipv4(src=169.254.250.2,dst=10.0.0.3,proto=17,tos=0,ttl=64,frag=0x4000),"
     "udp(src=0,dst=4789,csum=0x0),vxlan(flags=0x8000000,vni=0x7)),out_port(2))"
 )
-VXLAN_OUT = Output(remote=IPv4Address("10.0.0.3"), key=7)
-GRE_OUT = Output(remote=IPv4Address("192.168.59.104"), key=0x25D28E)
+SENDER = IPv4Address("169.254.250.2")
+VXLAN_OUT = Output(remote=IPv4Address("10.0.0.3"), key=7, source=SENDER)
+GRE_OUT = Output(remote=IPv4Address("192.168.59.104"), key=0x25D28E, source=SENDER)
 
 
 @pytest.mark.parametrize(

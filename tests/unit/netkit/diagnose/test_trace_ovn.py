@@ -29,6 +29,9 @@ bridge("br-int")
 39. reg15=0x3,metadata=0x1, priority 100, cookie 0x76840c56
     set_field:0x1/0xffffff->tun_id
     output:3
+     -> output to native tunnel
+     -> tunneling to 169.254.250.1 via nku0
+     -> tunneling from a2:83:b3:4b:52:38 169.254.250.2 to 22:50:79:44:bb:82 169.254.250.1
 
 Final flow: icmp,reg11=0x3,reg14=0x2,reg15=0x3,tun_id=0x1,metadata=0x1,in_port=2,nw_frag=no
 Datapath actions: """
@@ -61,7 +64,10 @@ DROPS = Logical(
 @pytest.mark.parametrize("actions", [PUSHED, OF_KERNEL])
 def test_what_ovn_sends_with_a_packet_through_a_tunnel_is_read(actions: str) -> None:
     found = ofproto.pipeline(SENT + actions, NAMES)
-    assert found.outputs == (Output(remote=IPv4Address("10.9.0.2"), key=1, option=0x20003),)
+    (out,) = found.outputs
+    assert (str(out.remote), out.key, out.option) == ("10.9.0.2", 1, 0x20003)
+    own = (IPv4Address("169.254.250.2"), IPv4Address("169.254.250.1"))
+    assert (out.source, out.gateway) == (own if actions == PUSHED else (None, None))
     assert found.logical == REGISTERS
     assert found.unknown == ()
 
@@ -92,6 +98,14 @@ def test_a_tunnel_of_any_key_is_left_with_the_flows_key() -> None:
     assert found.left is not None
     (tunnel,) = found.left.tunnels
     assert (tunnel.kind, tunnel.key, tunnel.option) == ("geneve", 9, 0x20003)
+    assert found.doubts == ()  # the outer packet was followed, as the host's own
+
+
+def test_a_tunnel_that_leaves_by_a_bridges_nic_is_not_followed_and_stays_a_doubt() -> None:
+    past = IPv4Address("10.0.0.99")  # no address of the host's
+    out = Output(remote=IPv4Address("10.0.0.2"), key=9, source=past, gateway=past)
+    fake = switched(out, tunnel=GENEVE)
+    found = OneHost(fake).leg(Ask(proto="tcp", port=80, source="client", address="172.17.0.2"))
     assert [code for code, _ in found.doubts] == ["tunnel-unwatched"]
 
 
@@ -107,7 +121,7 @@ def test_a_tunnel_of_its_own_key_is_preferred_where_a_packet_arrives() -> None:
     fake.ports = (fake.ports[0], GENEVE)
     frame = switching.arriving(came, fake)
     assert frame.port == "ovn-x-0"
-    assert frame.tunnel == came.tunnels[0]
+    assert (frame.came, frame.any_key) == (came.tunnels[0], True)
 
 
 def named(names: Logical | None, *outputs: Output) -> FakeHost:
