@@ -158,7 +158,7 @@ LAB = {
     "restart": Entry("Restart the daemon of a host", "netkit.lab.command:restart"),
     "sh": Entry("Open a shell on a host or in a container", "netkit.lab.command:sh"),
     "exec": Entry("Run a command on a host or in a container", "netkit.lab.command:exec_"),
-    "graph": Entry("Draw the topology", "netkit.lab.command:graph"),
+    "graph": Entry("Draw the topology", "netkit.lab.drawing:graph"),
     "import": Entry("Make a lab of a containerlab topology, a Kathara folder or a compose file",
                     "netkit.lab.importing:import_"),
     "ui": Entry("Show all hosts of a lab as a map in the browser", "netkit.lab.command:ui"),

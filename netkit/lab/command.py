@@ -1,4 +1,4 @@
-"""lab: up, down, status, check, restart, sh, exec, graph, ui, ls."""
+"""lab: up, down, status, check, restart, sh, exec, ui, ls."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import table
 from netkit.cli.commands import NONE, Count, at_least, command, complain, exactly
-from netkit.cli.flags import Flag, Options, read, switch, text, value
+from netkit.cli.flags import Options, read, switch, text, value
 from netkit.cli.netplan import CHANGES
 from netkit.cli.session import Session
 from netkit.client.endpoint import parse_host
-from netkit.client.failure import Failure, Misuse
+from netkit.client.failure import Failure
 from netkit.ui.command import MORE, PORT
 
 if TYPE_CHECKING:
@@ -231,41 +231,6 @@ def _on_host(places: Places, node: Node, words: list[str], more: dict[str, str])
         raise Failure("ip is not in PATH: install the Debian package iproute2")
     sys.stdout.flush()
     os.execve(program, argv, environment(places, node.host) | more)
-
-
-def _drawing(text: str) -> str:
-    if text not in ("text", "mermaid", "svg"):
-        raise ValueError("there is text, mermaid and svg")
-    return text
-
-
-DRAWING: Flag = value("format", "string", _drawing, '"text", "mermaid" or "svg"; by default what'
-                      " the suffix of -o, else text")  # fmt: skip
-
-
-@command("[OPTIONS] LAB", exactly(1), DRAWING, NAME,
-         text("output", "Write to a file: .svg, .mmd or .txt", short="o"))  # fmt: skip
-def graph(session: Session, options: Options) -> None:
-    output = options.text("output")
-    kind = options.text("format") or _kind_of(output)
-    with _failures():
-        from netkit.lab.graph import graph as drawn
-
-        lab, _ = _read(options)
-        picture = drawn(lab, kind)
-    if not output:
-        print(picture, end="")
-        return
-    with open(output, "w") as file:
-        file.write(picture)
-
-
-def _kind_of(output: str) -> str:
-    ending = os.path.splitext(output)[1]
-    known = {"": "text", ".svg": "svg", ".mmd": "mermaid", ".txt": "text"}
-    if ending not in known:
-        raise Misuse(f"{output}: give a --format, for {ending} implies none")
-    return known[ending]
 
 
 @command("", NONE)

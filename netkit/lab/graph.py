@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -85,26 +86,39 @@ def _said(c: LabContainer, network: str) -> str:
 
 def mermaid(lab: Lab) -> str:
     lines = ["graph TD"]
-    lines += [f"  seg_{_id(s.name)}[[{s.name}]]" for s in lab.segments]
+    lines += [f"  seg_{_id(s.name)}[[{_label(s.name)}]]" for s in lab.segments]
     for host in lab.hosts:
-        lines.append(f"  subgraph {host.name}")
+        lines.append(f"  subgraph {_word(host.name)}")
         if not networks(host):
             lines.append(f"    {host.name}_self({host.name})")
         for name, members in networks(host).items():
             node = f"{host.name}_{_id(name)}"
-            lines.append(f"    {node}{{{{{bridge(host, name)}}}}}")
+            lines.append(f"    {node}{{{{{_label(bridge(host, name))}}}}}")
             for c in members:
-                lines.append(f"    {node} --- {c.name}([{c.name}])")
+                lines.append(f"    {node} --- {_word(c.name)}([{_label(c.name)}])")
         lines.append("  end")
     for host in lab.hosts:
         for i in host.interfaces:
             label = f"{i.name} {i.address}" if i.address else i.name
-            lines.append(f"  seg_{_id(i.segment)} ---|{label}| {host.name}")
+            lines.append(f"  seg_{_id(i.segment)} ---|{_label(label)}| {_word(host.name)}")
     for host in lab.hosts:
         for c in host.containers:
             for link in c.links:
-                lines.append(f"  {c.name} -.->|link| {link.partition(':')[0]}")
+                lines.append(f"  {_word(c.name)} -.->|link| {_word(link.partition(':')[0])}")
     return "\n".join(lines) + "\n"
+
+
+def _word(name: str) -> str:
+    """A name as the id of a node: `end` is a word of the language."""
+    return f"{name}_" if name.lower() == "end" else name
+
+
+def _label(text: str) -> str:
+    """As it is where that means itself, else in quotes, with mermaid's codes for characters."""
+    if re.fullmatch(r"[\w .:/-]+", text, re.ASCII) and text.lower() != "end":
+        return text
+    codes = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;"}
+    return '"' + "".join(codes.get(ch, ch) for ch in text) + '"'
 
 
 def _id(name: str) -> str:
