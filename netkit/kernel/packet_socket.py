@@ -54,7 +54,10 @@ class PacketSocket:
         self.received = self.dropped = 0  # as of the last call of `count`
         self._snaplen = snaplen
         self._room = memoryview(bytearray(snaplen))
-        self.link_type = _link_type(ns, iface)
+        try:
+            self.link_type = _link_type(ns, iface)
+        except OSError as error:
+            raise KernelError(f"cannot tap {iface}: {error.strerror}", errno=error.errno) from error
         kind = socket.SOCK_RAW if self.link_type == ETHERNET else socket.SOCK_DGRAM
         self._socket = netns.open_socket(ns, socket.AF_PACKET, kind)
         try:
@@ -149,16 +152,16 @@ def _link_type(ns: str, iface: str) -> int:
 
 def hardware_address(ns: str, iface: str) -> str:
     """KernelError if there is no such interface."""
-    return _hardware(ns, iface)[1]
+    try:
+        return _hardware(ns, iface)[1]
+    except OSError as error:
+        raise KernelError(f"no interface {iface} there: {error.strerror}") from error
 
 
 def _hardware(ns: str, iface: str) -> tuple[int, str]:
     with netns.open_socket(ns, socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack(f"{IFNAMSIZ}s24x", iface.encode())
-        try:
-            answer = fcntl.ioctl(sock, SIOCGIFHWADDR, request)
-        except OSError as error:
-            raise KernelError(f"no interface {iface} there: {error.strerror}") from error
+        answer = fcntl.ioctl(sock, SIOCGIFHWADDR, request)
     kind = int(struct.unpack_from("H", answer, IFNAMSIZ)[0])
     return kind, answer[IFNAMSIZ + 2 : IFNAMSIZ + 8].hex(":")
 

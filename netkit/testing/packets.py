@@ -20,7 +20,7 @@ from scapy.packet import NoPayload, Packet
 
 from netkit.errors import KernelError
 from netkit.kernel import netns
-from netkit.kernel.packet_socket import ETHERNET, PacketSocket, hardware_address
+from netkit.kernel.packet_socket import BUFFER, ETHERNET, PacketSocket, hardware_address
 from netkit.testing.waiting import readable
 
 Sendable = Packet | Iterable[Packet] | bytes
@@ -31,7 +31,8 @@ class Tap:
     """Frames of one interface, both ways, from the moment `with` is entered.
 
     The kernel keeps them in the socket's buffer, so nothing has to run for none to be lost.
-    Should the buffer overflow all the same, reading raises KernelError, not an empty result.
+    Should the buffer of so many bytes overflow all the same, reading raises KernelError, not an
+    empty result.
 
         with lab.web.tap("eth0") as tap:
             lab.guest.send(IP(dst=lab.web.ip) / UDP(dport=53) / b"x")
@@ -39,13 +40,13 @@ class Tap:
             assert tap.never_saw(ARP(), within=0.3)
     """
 
-    def __init__(self, ns: str, iface: str) -> None:
-        self._ns, self._iface = ns, iface
+    def __init__(self, ns: str, iface: str, buffer: int = BUFFER) -> None:
+        self._ns, self._iface, self._buffer = ns, iface, buffer
         self._socket: PacketSocket | None = None
         self.frames: list[Packet] = []
 
     def __enter__(self) -> Self:
-        self._socket = PacketSocket(self._ns, self._iface)
+        self._socket = PacketSocket(self._ns, self._iface, buffer=self._buffer)
         self._socket.start()
         return self
 
@@ -166,6 +167,9 @@ def decoded(data: bytes, ethernet: bool) -> Packet:
 
 
 def summary(data: bytes, ethernet: bool) -> str:
-    """A line of scapy's: layers, addresses, ports as numbers."""
+    """A line of scapy's: layers, addresses, ports as numbers; and inside VXLAN and Geneve."""
+    from scapy.contrib import geneve  # noqa: F401  these make scapy know the ports
+    from scapy.layers import vxlan  # noqa: F401
+
     conf.noenum.add(TCP.sport, TCP.dport, UDP.sport, UDP.dport)
     return str(decoded(data, ethernet).summary()).removeprefix("Ether / ")

@@ -168,9 +168,7 @@ def test_frames_go_out_as_they_are_and_forged_ones_uncorrected(pair: Pair) -> No
 
 
 def test_a_tap_that_lost_frames_says_so_and_claims_no_silence(pair: Pair) -> None:
-    with Tap(pair.there, "eth0") as tap:
-        assert tap._socket is not None
-        tap._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with Tap(pair.there, "eth0", buffer=4096) as tap:
         frame = Ether(dst="02:00:00:00:00:01") / IP(src=HERE, dst=UNUSED) / UDP() / (b"x" * 1000)
         send(pair.here, [frame] * 200, "eth0")
         time.sleep(0.1)

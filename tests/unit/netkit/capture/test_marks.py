@@ -17,24 +17,26 @@ from netkit.diagnose.trace.join import Trace, question
 from netkit.errors import NotFound
 from netkit.kernel.packet_socket import ETHERNET, RAW
 
+# With addresses: scapy would ask for them by ARP.
+ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 SENT = IP(src="10.0.0.1", dst="10.0.0.2")
 WEB = Flow(source="10.0.0.1", target="10.0.0.2", proto="tcp", port=80)
-SYN = Ether() / SENT / TCP(sport=4000, dport=80, flags="S")
+SYN = ETHER / SENT / TCP(sport=4000, dport=80, flags="S")
 
 
 @pytest.mark.parametrize(
     ("frame", "flow"),
     [
         (SYN, WEB),
-        (Ether() / Dot1Q(vlan=5) / SENT / TCP(dport=80, flags="S"), WEB),
-        (Ether() / SENT / ICMP(type=8), replace(WEB, proto="icmp", port=0)),
-        (Ether() / SENT / UDP(dport=53), replace(WEB, proto="udp", port=53)),
-        (Ether() / SENT / TCP(dport=80, flags="SA"), None),
-        (Ether() / SENT / TCP(dport=80, flags="A"), None),
-        (Ether() / SENT / ICMP(type=0), None),
-        (Ether() / IP(frag=3, src="10.0.0.1", dst="10.0.0.2") / UDP(dport=53), None),
-        (Ether() / ARP(), None),
-        (Ether() / IPv6() / TCP(flags="S"), None),
+        (ETHER / Dot1Q(vlan=5) / SENT / TCP(dport=80, flags="S"), WEB),
+        (ETHER / SENT / ICMP(type=8), replace(WEB, proto="icmp", port=0)),
+        (ETHER / SENT / UDP(dport=53), replace(WEB, proto="udp", port=53)),
+        (ETHER / SENT / TCP(dport=80, flags="SA"), None),
+        (ETHER / SENT / TCP(dport=80, flags="A"), None),
+        (ETHER / SENT / ICMP(type=0), None),
+        (ETHER / IP(frag=3, src="10.0.0.1", dst="10.0.0.2") / UDP(dport=53), None),
+        (ETHER / ARP(psrc="10.0.0.1", hwsrc="02:00:00:00:00:01"), None),
+        (ETHER / IPv6(src="fd00::1", dst="fd00::2") / TCP(flags="S"), None),
     ],
 )
 def test_a_request_is_the_first_packet_of_a_flow(frame: Frame, flow: Flow | None) -> None:
@@ -71,8 +73,8 @@ def test_an_answer_of_udp_is_not_traced_and_a_failing_trace_is_said() -> None:
         raise NotFound("no such address")
 
     marks = Marks(trace, [""])
-    there = Ether() / SENT / UDP(sport=4000, dport=53)
-    back = Ether() / IP(src="10.0.0.2", dst="10.0.0.1") / UDP(sport=53, dport=4000)
+    there = ETHER / SENT / UDP(sport=4000, dport=53)
+    back = ETHER / IP(src="10.0.0.2", dst="10.0.0.1") / UDP(sport=53, dport=4000)
     said = ["net trace: UNDETERMINED: no such address"]
     assert marks.comments(packet(there), ETHERNET) == said
     assert marks.comments(packet(back), ETHERNET) == []
@@ -85,5 +87,5 @@ def test_flows_that_are_traced_are_bounded() -> None:
 
     marks = Marks(trace, [""])
     for port in range(1, MOST_FLOWS + 4):
-        marks.comments(packet(Ether() / SENT / TCP(dport=port, flags="S")), ETHERNET)
+        marks.comments(packet(ETHER / SENT / TCP(dport=port, flags="S")), ETHERNET)
     assert marks.untraced == 3
