@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,9 +46,10 @@ def hosts(lab: RunningLab) -> list[str]:
     return [h.name for h in lab.lab.hosts if h.daemon is not None]
 
 
-def networks(lab: RunningLab, host: str) -> list[Network]:
-    """Return networks of the ovs driver."""
-    listed = lab.netkit(host, "net", "ls", "-q", "--no-trunc", "--filter", "driver=ovs").split()
+def networks(lab: RunningLab, host: str, driver: str = "ovs") -> list[Network]:
+    """Return networks of a driver."""
+    ls = ("net", "ls", "-q", "--no-trunc", "--filter", f"driver={driver}")
+    listed = lab.netkit(host, *ls).split()
     inspected = json.loads(lab.netkit(host, "net", "inspect", *listed)) if listed else []
     return [
         Network(
@@ -65,6 +66,11 @@ def networks(lab: RunningLab, host: str) -> list[Network]:
 
 def _ip(container: dict[str, str]) -> str:
     return container["IPv4Address"].partition("/")[0]
+
+
+def addresses(lab: RunningLab, names: Sequence[str]) -> list[str]:
+    """Return where hosts that are servers are reached."""
+    return [clustering.address(lab.lab, name) for name in names]
 
 
 def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
@@ -89,18 +95,18 @@ def in_order(lab: RunningLab) -> None:
     ids = {id for (id,) in rows(lab, "Network", "id")}
     for host, here in found.items():
         status = lab.netkit(host, "cluster", "status")
-        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids, status)
+        same(f"global networks of {host}", {n.id for n in here if n.shared}, ids, status)
     everywhere = [(n, a) for here in found.values() for n in here for a in n.endpoints.values()]
     times = Counter((n.name, address) for n, address in everywhere)
-    _same("addresses that several have", {k for k, n in times.items() if n > 1}, set())
+    same("addresses that several have", {k for k, n in times.items() if n > 1}, set())
     shared = {(n.id[:12], address) for n, address in everywhere if n.shared}
-    _same("addresses of the cluster", set(_rows_of(lab, "Address")), shared)
-    _same("endpoints of the cluster", set(_rows_of(lab, "Endpoint")), shared)
+    same("addresses of the cluster", set(_rows_of(lab, "Address")), shared)
+    same("endpoints of the cluster", set(_rows_of(lab, "Endpoint")), shared)
     for host, here in found.items():
         _switch_in_order(lab, host, here)
         for n in (n for n in here if n.shared):
             neighbours = {a for m, a in everywhere if m.id == n.id} - {*n.endpoints.values()}
-            _same(f"neighbours on {n.name} that {host} knows", _answered(lab, host, n), neighbours)
+            same(f"neighbours on {n.name} that {host} knows", _answered(lab, host, n), neighbours)
 
 
 def _rows_of(lab: RunningLab, table: str) -> Iterator[tuple[str, str]]:
@@ -112,19 +118,19 @@ def _rows_of(lab: RunningLab, table: str) -> Iterator[tuple[str, str]]:
 
 
 def _switch_in_order(lab: RunningLab, host: str, here: list[Network]) -> None:
-    _same(f"bridges of {host}", set(bridges(lab, host)), {n.bridge for n in here})
+    same(f"bridges of {host}", set(bridges(lab, host)), {n.bridge for n in here})
     for n in here:
         ports = set(lab[host].run("ovs-vsctl", "list-ports", n.bridge).split())
         peers = n.peers if not n.shared else range(len(hosts(lab)) - 1)
         tunnels = {p for p in ports if not p.startswith("nkv")}
-        _same(f"ports of {n.name} on {host}", ports - tunnels, n.ports)
-        _same(f"how many tunnels of {n.name} on {host} there are", {len(tunnels)}, {len(peers)})
+        same(f"ports of {n.name} on {host}", ports - tunnels, n.ports)
+        same(f"how many tunnels of {n.name} on {host} there are", {len(tunnels)}, {len(peers)})
     links = set(re.findall(r"(nkv\w+)@", lab[host].run("ip", "-o", "link")))
     wanting = {p for n in here for p in n.ports} - links
-    _same(f"ports of {host} without a wire", wanting, set())
+    same(f"ports of {host} without a wire", wanting, set())
 
 
-def _same(what: str, found: set[Any], expected: set[Any], details: str = "") -> None:
+def same(what: str, found: set[Any], expected: set[Any], details: str = "") -> None:
     assert found == expected, (
         f"{what}: more than there should be {sorted(found - expected)}, "
         f"missing {sorted(expected - found)}\n{details}"

@@ -20,7 +20,8 @@ from netkit.lab.running import RunningLab
 from tests.labs.conftest import running
 from tests.labs.order import in_order
 from tests.torture import remains
-from tests.torture.labs import FOLDER, survive
+from tests.torture.labs import survive
+from tests.torture.scenes import OVS
 
 KILLS = int(os.environ.get("NETKIT_TEST_KILLS") or 8)
 KINDS = ("link", "port", "flow", "namespace", "row of the database", "row of the cluster")
@@ -29,7 +30,7 @@ SEED = int(os.environ.get("NETKIT_TEST_SEED") or random.SystemRandom().randrange
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
-    with running(FOLDER, "storm") as lab:
+    with running(OVS.folder, "storm") as lab:
         yield lab
 
 

@@ -1,6 +1,7 @@
 """Kill the daemon again and again under load:  python -m tests.torture --kills 500 --seed 7.
 
-With --lab four hosts of a cluster: their daemons, their Open vSwitches and the cluster's servers.
+With --lab the hosts of a cluster: their daemons, their Open vSwitches and the cluster's servers.
+With --lab ovn also those of OVN, and hosts are cut off.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tests.engine.daemon import Engine
 from tests.engine.wire import Wire
 from tests.torture import labs
 from tests.torture.run import survive
+from tests.torture.scenes import SCENES
 
 
 def main() -> int:
@@ -23,7 +25,10 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
-    parser.add_argument("--lab", action="store_true", help="over four hosts with a cluster")
+    parser.add_argument(
+        "--lab", nargs="?", choices=sorted(SCENES), const="ovs",
+        help="over the hosts of a cluster: of driver ovs unless given",
+    )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="leave the lab up if it fails")
     options = parser.parse_args()
     if options.keep and not options.lab:
@@ -33,15 +38,18 @@ def main() -> int:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    begin = time.monotonic()
-    lab = RunningLab(str(labs.FOLDER), f"storm-{secrets.token_hex(3)}")
+    begin, scene = time.monotonic(), SCENES[options.lab]
+    lab = RunningLab(str(scene.folder), f"storm-{secrets.token_hex(3)}")
     lab.up()
     failed = True
     try:
-        report = labs.survive(lab, options.kills, options.seed, lambda r: _print(f"torture: {r}"))
+        report = labs.survive(
+            lab, options.kills, options.seed, lambda r: _print(f"torture: {r}"), scene
+        )
         failed = False
     except AssertionError as broken:
-        print(f"torture: FAILED with --lab --seed {options.seed}: {broken}", file=sys.stderr)
+        asked = f"--lab {options.lab} --seed {options.seed}"
+        print(f"torture: FAILED with {asked}: {broken}", file=sys.stderr)
         print("\n".join(getattr(broken, "__notes__", ())), file=sys.stderr)
         return 1
     finally:

@@ -12,20 +12,25 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import docker
+import requests
 
+from netkit.client.endpoint import parse_host
+from netkit.client.engine import Engine
+from netkit.client.failure import Failure, Refused
 from tests.torture.storm import COMMAND, DIED, Client, Slot, Unkept
 
-KINDS = (("ovs", "global"), ("ovs", "local"), ("bridge", None))  # driver and scope
-HOMES = ("wide", "wide", "mesh", "bridge")  # where containers of the load begin
+if TYPE_CHECKING:
+    from tests.torture.scenes import Scene
+
+
 BACK = 90.0  # seconds until a killed daemon must answer again
-EXCUSES = re.compile(
-    r"Open vSwitch (does not answer|at )|ovs-vswitchd|ovs-ofctl|cannot (read|change) the flows"
-    r"|the cluster( at \S+)? (does|did) not answer"
-    r"|already exists in the cluster"  # by a request that was cut off, and not here yet
-)
+RULES = "/netkit/firewall/access"
+RULED = "99/tcp"  # the port that rules of guests are about
+ANYWHERE = "0.0.0.0/0"
 
 
 class Host:
@@ -37,9 +42,12 @@ class Host:
 
 
 class Guest(Client):
-    def __init__(self, host: Host, number: int, rng: random.Random) -> None:
+    def __init__(self, host: Host, number: int, rng: random.Random, scene: Scene) -> None:
         super().__init__(host, number, rng)
-        self.home = host
+        self.home, self._scene = host, scene
+        self._excuses = re.compile(scene.excuses)
+        self.rules: dict[str, str] = {}  # acknowledged, by container
+        self.ruling: set[str] = set()  # containers of which a request for a rule got no answer
         self.refused: list[str] = []
         self.on: dict[str, str] = {}  # the network each of its containers was created on
         self.between = ""  # who joins or leaves a network just now
@@ -102,7 +110,7 @@ class Guest(Client):
         net = self.network.name
         late = (f"name {net} already exists", f"network {net} not found")
         done_late = self.doubted and any(words in error for words in late)
-        if not done_late and not EXCUSES.search(error):
+        if not done_late and not self._excuses.search(error):
             raise Unkept(f"{what} was refused without a reason: {error}")
         self.refused.append(f"{what}: {error}")
         if slot.exists is None and not slot.running and what.split()[1] in {"create", "run"}:
@@ -115,17 +123,46 @@ class Guest(Client):
 
     def _choices(self, slot: Slot) -> list[Callable[[docker.APIClient, Slot], None]]:
         more = [self.come_and_go] if self.rng.random() < 0.3 else []
+        more += [self.rule] if self._scene.rules and slot.running else []
         return [*super()._choices(slot), *more]
 
     def create(self, api: docker.APIClient, slot: Slot) -> None:
         slot.exists, slot.running, slot.pid = None, False, 0
         slot.networks.clear()
-        network = self.on[slot.name] = self.rng.choice(HOMES)
+        network = self.on[slot.name] = self.rng.choice(self._scene.homes)
         host = api.create_host_config(port_bindings={80: slot.port}, network_mode=network)
         api.create_container(
             "busybox", COMMAND, name=slot.name, ports=[80], host_config=host, stop_signal="SIGKILL"
         )
         slot.exists = True
+
+    def rule(self, api: docker.APIClient, slot: Slot) -> None:
+        """Make an access rule on the container, or remove that of before."""
+        with closing(Engine(parse_host(self.home.host, None))) as engine:
+            try:
+                doubted, made = slot.name in self.ruling, self.rules.pop(slot.name, "")
+                self.ruling.add(slot.name)
+                if made:
+                    engine.delete(f"{RULES}/{made}")
+                else:
+                    body = {"Verdict": "drop", "Sources": [ANYWHERE], "To": slot.name}
+                    body |= {"Port": RULED}
+                    self.rules[slot.name] = engine.post(RULES, body=body)["Id"]
+                self.ruling.discard(slot.name)
+            except Refused as error:
+                if not made:  # nothing of it stays
+                    self.ruling.discard(slot.name)
+                if doubted and "is the same already" in str(error):
+                    self.rules[slot.name] = str(error).split("access rule ")[1].split()[0]
+                    return
+                raise docker.errors.APIError(str(error)) from error
+            except Failure as error:  # no answer
+                raise requests.exceptions.ConnectionError(str(error)) from error
+
+    def remove(self, api: docker.APIClient, slot: Slot) -> None:
+        self.rules.pop(slot.name, None)
+        self.ruling.discard(slot.name)
+        super().remove(api, slot)
 
     def come_and_go(self, api: docker.APIClient, slot: Slot) -> None:
         """The client's own network: made, and removed while no container is on it.
@@ -142,7 +179,7 @@ class Guest(Client):
             net.exists = False
         else:
             self.unsure, net.exists = True, None
-            driver, scope = KINDS[self.number % len(KINDS)]
+            driver, scope = self._scene.kinds[self.number % len(self._scene.kinds)]
             api.create_network(net.name, driver=driver, scope=scope)
             net.exists = True
         self.unsure = False
@@ -160,6 +197,18 @@ class Guest(Client):
             self.network.exists = None
         super().settle(api)
         self.between = ""
+        self._settle_rules()
+
+    def _settle_rules(self) -> None:
+        """Rules that were acknowledged are there."""
+        if self.rules:
+            try:
+                with closing(Engine(parse_host(self.home.host, None))) as engine:
+                    there = {rule["Id"] for rule in engine.get(RULES)}
+            except Failure as error:
+                raise requests.exceptions.ConnectionError(str(error)) from error
+            if lost := {name: id for name, id in self.rules.items() if id not in there}:
+                raise Unkept(f"rules were acknowledged and are missing: {lost}")
 
     def _compare(self, slot: Slot, fact: dict[str, Any] | None, api: docker.APIClient) -> None:
         sure = slot.exists and slot.running and slot.name != self.between

@@ -14,19 +14,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from netkit.lab.running import RunningLab
 from tests.labs import order
 from tests.torture import remains
 from tests.torture.guests import Guest, Host
 from tests.torture.killing import Killer
+from tests.torture.scenes import OVS, Scene
+from tests.torture.silence import Silence
 from tests.torture.storm import Unkept
 from tests.torture.traffic import Talk
 
-FOLDER = Path(__file__).parent / "stormy"
-RESIDENTS = ("r1", "r2", "r3", "r4")
-TALKS = ("wide", "mesh", "wide", "mesh")  # the network of the talk with the next resident
 GUESTS = 2  # clients on each host
 PAUSE = 2.5  # seconds between kills, at most
 GUST = 12  # kills between two lulls
@@ -43,6 +41,7 @@ class Report:
     lines: int = 0  # lines of talks
     silence: float = 0.0  # seconds, the longest of a talk
     settled: list[float] = field(default_factory=list)  # seconds from the end of a gust to order
+    allowed: int = 0  # datagrams beside a rule that was attacked; none through it
     reached: int = 0  # questions in lulls, from container to container
 
     def __str__(self) -> str:
@@ -50,7 +49,8 @@ class Report:
         return (
             f"{self.kills.total()} kills ({kinds}), {self.acknowledged} requests acknowledged,"
             f" {self.refused.total()} refused with a reason, {self.lines} lines answered"
-            f" (worst after {self.silence:.1f} s), {self.reached} pairs reached, in order after"
+            f" (worst after {self.silence:.1f} s), {self.reached} pairs reached,"
+            f" {self.allowed} datagrams beside a rule and none through it, in order after"
             f" {max(self.settled):.1f} s at most"
         )
 
@@ -60,13 +60,14 @@ def survive(
     kills: int,
     seed: int,
     progress: Callable[[Report], None] = lambda report: None,
+    scene: Scene = OVS,
 ) -> Report:
     """Raises AssertionError (Unkept, or a list) at the first broken promise.  The lab is up.
 
     The logs of the daemons are in its notes.
     """
     try:
-        return _survive(lab, kills, seed, progress)
+        return _survive(lab, scene, kills, seed, progress)
     except AssertionError as broken:
         for host in order.hosts(lab):
             lines = lab[host].daemon.log.read_text(errors="replace").splitlines()[-LINES:]
@@ -74,16 +75,25 @@ def survive(
         raise
 
 
-def _survive(lab: RunningLab, kills: int, seed: int, progress: Callable[[Report], None]) -> Report:
+def _survive(
+    lab: RunningLab, scene: Scene, kills: int, seed: int, progress: Callable[[Report], None]
+) -> Report:
     assert lab.check()
-    before, pids = remains.picture(lab), _pids(lab)
-    storm = Storm(lab, seed)
+    if scene.rules:
+        _warm(lab, scene)
+    before, pids = remains.picture(lab, scene), _pids(lab, scene)
+    storm = Storm(lab, seed, scene)
     with ExitStack() as ends:
         talks = []
-        for n, network in enumerate(TALKS):
-            talk = Talk(lab, RESIDENTS[n], RESIDENTS[(n + 1) % len(RESIDENTS)], network)
+        for n, network in enumerate(scene.talks):
+            after = scene.residents[(n + 1) % len(scene.residents)]
+            talk = Talk(lab, scene.residents[n], after, network)
             ends.callback(talk.stop)
             talks.append(talk)
+        silence = None
+        if scene.rules:
+            silence = Silence(lab, *scene.residents[:2], scene.talks[0])
+            ends.callback(silence.stop)
         ends.callback(storm.stop)
         storm.start()
         for begun in range(0, kills, GUST):
@@ -94,20 +104,28 @@ def _survive(lab: RunningLab, kills: int, seed: int, progress: Callable[[Report]
             seen = talk.check()
             storm.report.lines += seen.lines
             storm.report.silence = max(storm.report.silence, seen.worst)
-        if (now := _pids(lab)) != pids:
+        storm.report.allowed = silence.check() if silence else 0
+        if (now := _pids(lab, scene)) != pids:
             raise Unkept(f"residents were interrupted: processes {pids} are now {now}")
         storm.calm()
-        remains.assert_clean(lab, before)
+        remains.assert_clean(lab, before, scene)
     return storm.report
 
 
+def _warm(lab: RunningLab, scene: Scene) -> None:
+    """What is opened once, with the first access rule, is no leak."""
+    for name in scene.residents:
+        drop = ("fw", "drop", "--src", "192.0.2.1", "--to", name)
+        lab[name].netkit("fw", "rm", lab[name].netkit(*drop).split()[0])
+
+
 class Storm:
-    def __init__(self, lab: RunningLab, seed: int) -> None:
-        self._lab, self._rng = lab, random.Random(seed)
+    def __init__(self, lab: RunningLab, seed: int, scene: Scene = OVS) -> None:
+        self._lab, self._scene, self._rng = lab, scene, random.Random(seed)
         hosts = {name: Host(name, lab[name].daemon.url) for name in order.hosts(lab)}
-        self._killer = Killer(lab, hosts, self._rng.getrandbits(32))
+        self._killer = Killer(lab, hosts, scene.kills, self._rng.getrandbits(32))
         self._guests = [
-            Guest(host, n * GUESTS + m, random.Random(self._rng.random()))
+            Guest(host, n * GUESTS + m, random.Random(self._rng.random()), scene)
             for n, host in enumerate(hosts.values())
             for m in range(GUESTS)
         ]
@@ -155,16 +173,16 @@ class Storm:
         self._killer.wait_all_run()
         for guest in self._guests:
             self._asking(guest, guest.settle)
-        order.eventually(lambda: order.in_order(lab) is None, seconds=QUIET)
+        order.eventually(lambda: self._scene.in_order(lab) is None, seconds=QUIET)
         for guest in self._guests:  # who may have looked before the hosts agreed
             self._asking(guest, guest.settle)
         order.eventually(lambda: self._reach() is None, seconds=QUIET)
         for host in order.hosts(lab):
             order.eventually(lambda host=host: lab.netkit(host, "fw", "check"), seconds=QUIET)
         self.report.settled.append(time.monotonic() - begin)
-        for n, network in enumerate(TALKS):
-            source, target = RESIDENTS[n], RESIDENTS[n - 1]
-            order.eventually(lambda: _traced(lab, source, target, network), seconds=QUIET)  # noqa: B023
+        for n, network in enumerate(self._scene.talks):
+            source, target = self._scene.residents[n], self._scene.residents[n - 1]
+            order.eventually(lambda: self._traced(source, target, network), seconds=QUIET)  # noqa: B023
         assert lab.check()  # silence too, beside its positive controls
 
     @staticmethod
@@ -180,18 +198,24 @@ class Storm:
         shared: dict[str, dict[str, str]] = {}  # network, name, address
         homes: dict[str, str] = {}
         for host in order.hosts(self._lab):
-            for network in order.networks(self._lab, host):
+            for network in order.networks(self._lab, host, self._scene.driver):
                 shared.setdefault(network.name, {}).update(network.names)
                 homes |= dict.fromkeys(network.names, host)
         asked = []
         for network, names in shared.items():
-            by_name = network != "mesh"
+            by_name = network not in self._scene.nameless
             for name in names:
                 targets = {n if by_name else a: a for n, a in names.items() if n != name}
                 asked.append((homes[name], name, targets))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda one: _pings(self._lab, *one), asked))
         self.report.reached += sum(len(targets) for _, _, targets in asked)
+
+    def _traced(self, source: str, target: str, network: str) -> bool:
+        found = self._lab.trace(source, self._lab[target].address(network), "tcp/80")
+        what = f"{source} to {target} on {network}"
+        assert found.verdict in self._scene.verdicts, f"{what}: {found}"
+        return True
 
     def calm(self) -> None:
         """Remove all guests."""
@@ -210,14 +234,8 @@ def _pings(lab: RunningLab, host: str, name: str, targets: dict[str, str]) -> No
         assert "1 packets received" in answer, f"{name} pings {target}: {answer}"
 
 
-def _traced(lab: RunningLab, source: str, target: str, network: str) -> bool:
-    found = lab.trace(source, lab[target].address(network), "tcp/80")
-    assert found.verdict == "DELIVERED", f"{source} to {target} on {network}: {found}"
-    return True
-
-
-def _pids(lab: RunningLab) -> dict[str, str]:
+def _pids(lab: RunningLab, scene: Scene) -> dict[str, str]:
     return {
         name: lab[name].netkit("inspect", "-f", "{{.State.Pid}}", name).strip()
-        for name in RESIDENTS
+        for name in scene.residents
     }
