@@ -111,7 +111,8 @@ class Vswitchd:
                     continue
                 return _call(str(path), command, argv)
             except (ConnectionRefusedError, FileNotFoundError) as e:  # left by one that was killed
-                failed = f"ovs-vswitchd does not answer at {path}: {e}"
+                if path.name.startswith(NAME):  # else as likely another daemon's
+                    failed = f"ovs-vswitchd does not answer at {path}: {e}"
             except (OSError, ValueError) as e:
                 raise KernelError(f"ovs-vswitchd does not answer at {path}: {e}") from e
         raise KernelError(failed)

@@ -71,6 +71,13 @@ def test_another_daemon_beside_is_not_taken_for_it(tmp_path: Path) -> None:
         Vswitchd(str(tmp_path)).ask("version")
 
 
+def test_a_socket_that_another_daemon_left_is_not_named_as_its(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(tmp_path / "ovn-controller.92.ctl"))
+    with pytest.raises(KernelError, match="not running: no control socket"):
+        Vswitchd(str(tmp_path)).ask("version")
+
+
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
