@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-cli bench-cni bench-docker-plugin bench-drivers bench-first-packet bench-images bench-netlink bench-ovs bench-planes bench-scale bench-watch bench-weave torture torture-docker torture-store flame flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-cni bench-docker-plugin bench-drivers bench-first-packet bench-images bench-netlink bench-ovn bench-ovn-scale bench-ovs bench-planes bench-scale bench-watch bench-weave torture torture-docker torture-store flame flood simulate simulate-large
 
 setup:
 	script/setup
@@ -38,6 +38,14 @@ bench-ovs: # make bench-ovs BENCH='--part local': Open vSwitch's userspace datap
 	script/openvswitch >/dev/null && script/openvswitch sid >/dev/null
 	.venv/bin/python -m bench.openvswitch $(BENCH)
 
+bench-ovn: # make bench-ovn BENCH=--quick: driver ovn beside driver ovs; needs iperf3, ovn-host, ovn-central
+	script/setup --dev
+	.venv/bin/python -m bench.ovn $(BENCH)
+
+bench-ovn-scale: # make bench-ovn-scale BENCH='--part simulated --simulated 200': OVN with many chassis
+	script/setup --dev
+	.venv/bin/python -m bench.ovn_scale $(BENCH)
+
 bench-planes: # make bench-planes BENCH="--quick --frames asked": bridge and lan beside bridges by hand, in paired rounds
 	script/setup --dev
 	.venv/bin/python -m bench.planes $(BENCH)
@@ -71,7 +79,7 @@ bench-images: # make bench-images BENCH='--quick --peers netkit,dockerd': pull, 
 	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
 		.venv/bin/python -m bench.images $(BENCH)
 
-torture: # make torture TORTURE='--kills 2000 --seed 7', or with --lab over the hosts of a cluster
+torture: # make torture TORTURE='--kills 2000 --seed 7', or with --lab over the hosts of a cluster, --lab ovn of an OVN
 	script/setup --dev
 	.venv/bin/python -m tests.torture $(TORTURE)
 
