@@ -161,6 +161,23 @@ def test_a_server_that_hangs_is_found_out_by_who_writes(pair: Pair, server: Serv
     succeeds(lambda: server.view(hosts, patience=0.0))
 
 
+def test_of_those_that_ask_one_by_one_whether_it_is_there_only_the_first_waits_long(
+    pair: Pair, server: Server
+) -> None:
+    succeeds(server.check)
+    pair.first.send_signal(signal.SIGSTOP)
+    took = []
+    for _ in range(3):
+        begin = time.monotonic()
+        with pytest.raises(Unreachable, match="the cluster does not answer at unix:"):
+            server.check()
+        took.append(time.monotonic() - begin)
+    assert took[0] >= Server.connect
+    assert max(took[1:]) < Server.connect - 1, "a start of netkitd asks for each network"
+    pair.first.send_signal(signal.SIGCONT)
+    succeeds(server.check)
+
+
 def test_a_waiting_caller_is_notified_when_the_connection_is_closed(pair: Pair) -> None:
     server = Server(f"unix:{pair.folder}/sock1")
     server.connect = 1000.0  # type: ignore[misc]

@@ -82,6 +82,7 @@ class Connection:
         self._lost = 0.0  # since when there is no connection; 0 while there is one
         self._asked = 0.0  # when the job was that is being done
         self._silent = 0.0  # when a transaction was given up; 0 once one was answered
+        self._mute = False  # the last echo was given up
         self._good = 0.0  # when the copy was last seen complete and live
         self._closed = False
         self._redirected = False  # `remote` is another than that of the copy
@@ -141,11 +142,15 @@ class Connection:
     def check(self, patience: float | None = None) -> None:
         """Wait until the server has answered an echo (RFC 7047, 4.1.11), by a live copy.
 
-        KernelError after `patience` seconds, by default `connect`.  The caller alone waits: other
-        jobs of this connection are done meanwhile.
+        KernelError after `patience` seconds, by default `connect`, and after BRIEF where that has
+        been waited for in vain already.  The caller alone waits: other jobs of this connection are
+        done meanwhile.
         """
         self.start()
-        echo = _Echo(time.monotonic() + (self.connect if patience is None else patience))
+        until = time.monotonic() + (self.connect if patience is None else patience)
+        if self._mute:
+            until = min(until, time.monotonic() + BRIEF)
+        echo = _Echo(until)
         with self._lock:
             if self._closed:
                 raise KernelError(f"netkit is shutting down: {self.subject} was not asked")
@@ -233,8 +238,10 @@ class Connection:
         live = self._up and self._ready(self._idl)
         for echo in list(echoes):
             if live and self._is_answered(echo):
+                self._mute = False
                 echo.over.set_result(None)
             elif time.monotonic() >= echo.until:
+                self._mute = True
                 echo.over.set_exception(self._unreachable(self._unanswered()))
         with self._lock:
             self._echoes = [e for e in self._echoes if not e.over.done()]
