@@ -40,6 +40,7 @@ pytestmark = [
 SUBNET = "10.70.0.0/24"
 WEB = PortSpec(proto="tcp", container_port=80, host_first=8080)
 EVERYBODY = ("0.0.0.0/0",)
+BACK = 8.0  # seconds: ovs-vswitchd reads its database, its flows and the tunnel route come
 HEALED = 30.0  # seconds, on a loaded machine; a second or two on an idle one
 
 
@@ -258,6 +259,32 @@ def test_every_field_of_a_rule_is_in_force(pair: Cloud) -> None:
         for r in made:
             two.net.remove_access_rule(r.id)
     assert tcp(one.ns("c1"), two.ns("c2"), 81)
+
+
+def test_no_packet_goes_through_connection_tracking(pair: Cloud) -> None:
+    """That of the userspace datapath has ended ovs-vswitchd by an assertion, once."""
+    one, two = pair.hosts
+    rule = AccessRule(verdict="drop", target=sandbox(two, "c2"), proto="tcp", first=81, last=81,
+                      sources=EVERYBODY)  # fmt: skip
+    made = two.net.add_access_rule(rule)
+    try:
+        assert tcp(one.ns("c1"), two.ns("c2"), 80)
+        assert not tcp(one.ns("c1"), two.ns("c2"), 81)
+        for h in pair.hosts:
+            assert h.vswitch.appctl("dpctl/dump-conntrack") == ""
+    finally:
+        two.net.remove_access_rule(made.id)
+
+
+def test_packets_pass_again_soon_after_ovs_vswitchd_was_killed(pair: Cloud) -> None:
+    one, _ = pair.hosts
+    for _ in range(3):
+        one.vswitch.kill(SWITCH)
+        begin = time.monotonic()
+        one.vswitch.start_switch()
+        eventually(lambda: reaches(one.ns("c1"), "10.70.0.12", seconds=0))
+        assert time.monotonic() - begin < BACK
+        eventually(lambda: settled(one))
 
 
 def tcp(client: str, server: str, port: int) -> bool:
