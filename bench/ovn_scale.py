@@ -34,7 +34,7 @@ SUBNET = "10.70"  # /16
 BATCH = 50  # rows of one northbound transaction
 PROCESSES = 4  # of simulated chassis
 ROUNDS = 10
-PATIENCE = 120.0  # seconds
+PATIENCE = 60.0  # seconds
 WINDOW = 5.0  # seconds that idle processes are looked at
 
 
@@ -79,6 +79,12 @@ class Deployment:
     central: Central
     chassis: list[Chassis] = field(default_factory=list)
     ports: int = 0
+    boxes: int = 0
+
+    def serial(self) -> int:
+        """A number that no namespace had yet."""
+        self.boxes += 1
+        return self.boxes
 
     def pids(self) -> dict[str, list[int]]:
         """By kind."""
@@ -107,7 +113,12 @@ class Deployment:
         """Seconds until all chassis have acted on what the northbound database has."""
         begin = time.perf_counter()
         remote = f"--db=unix:{self.central.folder}/{NORTHBOUND}.sock"
-        run("ovn-nbctl", remote, f"--timeout={PATIENCE:.0f}", "--wait=hv", "sync")
+        try:
+            run("ovn-nbctl", remote, f"--timeout={PATIENCE:.0f}", "--wait=hv", "sync")
+        except SystemExit as late:
+            columns = "--columns=name,nb_cfg"
+            seen = self.central.sbctl("--format=csv", columns, "list", "Chassis_Private")
+            raise SystemExit(f"{late}\nacted on by each chassis:\n{seen}") from None
         return time.perf_counter() - begin
 
 
@@ -169,21 +180,29 @@ def settled(chassis: Chassis) -> None:
         time.sleep(0.1)
 
 
-def box(made: Deployment, host: Chassis, name: str, at: int) -> str:
+def box(made: Deployment, host: Chassis, number: int) -> str:
     """A logical port and a namespace that is on it; returns the namespace's file."""
+    name = f"b{number}"
     path = f"/run/netns/{made.tag}{name}"
     netns.create(path)
     inside = path.rpartition("/")[2]
-    run("ip", "link", "add", f"v{name}", "type", "veth", "peer", "name", "eth0", "address", mac(at),
-        "netns", inside, at=host.name)  # fmt: skip
+    run("ip", "link", "add", f"v{name}", "type", "veth", "peer", "name", "eth0", "address",
+        mac(number), "netns", inside, at=host.name)  # fmt: skip
     run("ip", "link", "set", f"v{name}", "up", at=host.name)
-    run("ip", "addr", "add", f"{ip(at)}/16", "dev", "eth0", at=inside)
+    run("ip", "addr", "add", f"{ip(number)}/16", "dev", "eth0", at=inside)
     run("ip", "link", "set", "eth0", "mtu", "1442", "up", at=inside)
     made.central.nbctl("lsp-add", "wide", name,
-                       "--", "lsp-set-addresses", name, f"{mac(at)} {ip(at)}")  # fmt: skip
+                       "--", "lsp-set-addresses", name, f"{mac(number)} {ip(number)}")  # fmt: skip
     host.vswitch.vsctl("add-port", "br-int", f"v{name}", "--", "set", "interface", f"v{name}",
                        f"external_ids:iface-id={name}")  # fmt: skip
     return path
+
+
+def unbox(made: Deployment, host: Chassis, number: int) -> None:
+    host.vswitch.vsctl("del-port", "br-int", f"vb{number}")
+    run("ip", "link", "del", f"vb{number}", at=host.name)
+    made.central.nbctl("lsp-del", f"b{number}")
+    netns.remove(f"/run/netns/{made.tag}b{number}")
 
 
 def one_more(made: Deployment, rounds: int) -> list[float]:
@@ -192,21 +211,17 @@ def one_more(made: Deployment, rounds: int) -> list[float]:
     Some 40 of them are this script's own programs: a namespace, ip(8), ovn-nbctl, ovs-vsctl.
     """
     found = []
-    source = box(made, made.chassis[0], "a", 1)
+    source = box(made, made.chassis[0], made.serial())
     for n in range(rounds):
-        name, host = f"b{n}", made.chassis[1 + n % (len(made.chassis) - 1)]
+        host, number = made.chassis[1 + n % (len(made.chassis) - 1)], made.serial()
         begin = time.perf_counter()
-        path = box(made, host, name, 2 + n)
-        seen = ping(source, ip(2 + n), answers=1, patience=PATIENCE)
+        box(made, host, number)
+        seen = ping(source, ip(number), answers=1, patience=PATIENCE)
         if seen.first is None:
-            raise SystemExit(f"bench: no packet passed to {name} in {PATIENCE:g} s")
+            raise SystemExit(f"bench: no packet passed to {number} on {host.name}")
         found.append((seen.first - begin) * 1000)
-        netns.remove(path)
-        made.central.nbctl("lsp-del", name)
-        host.vswitch.vsctl("del-port", "br-int", f"v{name}")
-    netns.remove(source)
-    made.central.nbctl("lsp-del", "a")
-    made.chassis[0].vswitch.vsctl("del-port", "br-int", "va")
+        unbox(made, host, number)
+    unbox(made, made.chassis[0], int(source.rpartition("b")[2]))
     return found
 
 
