@@ -109,6 +109,22 @@ class Deployment:
         self.ports += count
         return names
 
+    def bound(self, count: int) -> None:
+        """Wait until that many ports are up.
+
+        Not by nb_cfg: chassis of OVN 23.03 whose first port comes were seen to leave it as it was
+        until the next change.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            up = self.central.nbctl("--bare", "--columns=name", "find", "Logical_Switch_Port",
+                                    "up=true")  # fmt: skip
+            if len(up.split()) >= count:
+                return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"bench: {len(up.split())} of {count} ports are up")
+            time.sleep(0.2)
+
     def synced(self) -> float:
         """Seconds until all chassis have acted on what the northbound database has."""
         begin = time.perf_counter()
@@ -258,9 +274,8 @@ def real(count: int, ports: int, rounds: int) -> None:
             for n, chassis in enumerate(made.chassis):
                 if mine := names[n::count]:
                     chassis.bind(mine)
-            made.synced()
+            made.bound(ports)
         report(f"one more port, of {ports}", one_more(made, rounds))
-        report("nothing new, known by all chassis", [made.synced() * 1000 for _ in range(rounds)])
         with watched(made, "idle"):
             time.sleep(WINDOW)
 
