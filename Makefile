@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-cli bench-cni bench-docker-plugin bench-drivers bench-first-packet bench-images bench-netlink bench-ovn bench-ovn-scale bench-ovs bench-planes bench-scale bench-watch bench-weave torture torture-docker torture-store flame flood simulate simulate-large
+.PHONY: setup demo test bench bench-cli bench-cni bench-docker-plugin bench-drivers bench-first-packet bench-images bench-netlink bench-ovn bench-ovn-scale bench-ovs bench-planes bench-relay bench-scale bench-watch bench-weave torture torture-docker torture-store flame flood simulate simulate-large
 
 setup:
 	script/setup
@@ -45,6 +45,10 @@ bench-ovn: # make bench-ovn BENCH=--quick: driver ovn beside driver ovs; needs i
 bench-ovn-scale: # make bench-ovn-scale BENCH='--part simulated --simulated 200': OVN with many chassis
 	script/setup --dev
 	.venv/bin/python -m bench.ovn_scale $(BENCH)
+
+bench-relay: # make bench-relay BENCH='--rounds 9': an impaired link beside the same one without its relay
+	script/setup --dev
+	.venv/bin/python -m bench.relay $(BENCH)
 
 bench-planes: # make bench-planes BENCH="--quick --frames asked": bridge and lan beside bridges by hand, in paired rounds
 	script/setup --dev

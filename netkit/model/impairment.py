@@ -223,16 +223,21 @@ def _quoted(value: object) -> str:
     return repr(value)[:MAX_TEXT]
 
 
+def _plain(value: float) -> str:
+    """Without an exponent, which is not read again."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
 def duration(seconds: float) -> str:
     """ "20ms": the largest unit of which it is at least one."""
     unit = next((u for u in ("s", "ms") if seconds >= TIMES[u]), "us")
-    return f"{seconds / TIMES[unit]:.12g}{unit}"
+    return f"{_plain(seconds / TIMES[unit])}{unit}"
 
 
 def share(value: float) -> str:
-    return f"{value * 100:.12g}%"
+    return f"{_plain(value * 100)}%"
 
 
 def bitrate(rate: int) -> str:
     unit = next((u for u in ("gbit", "mbit", "kbit") if rate >= RATES[u]), "bit")
-    return f"{rate / RATES[unit]:.12g}{unit}"
+    return f"{_plain(rate / RATES[unit])}{unit}"

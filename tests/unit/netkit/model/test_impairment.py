@@ -32,7 +32,10 @@ def test_units_are_those_of_tc() -> None:
 
 
 def test_what_is_written_is_read_again() -> None:
-    for words in ("delay 20ms jitter 500us loss 0.1% rate 1.5mbit", "down", "none", "delay 2s"):
+    for words in (
+        "delay 20ms jitter 500us loss 0.1% rate 1.5mbit", "down", "none", "delay 2s",
+        "delay 0.001us loss 0.0000001%", "rate 99.999999999gbit",
+    ):  # fmt: skip
         assert str(parsed(words.split())) == words
 
 
