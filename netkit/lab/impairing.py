@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from netkit.model.impairment import (
 )
 from netkit.reconcile.converge import Change, converge
 
+AT_ONCE = 8
 LOST = Impairment(loss=1.0)
 
 
@@ -133,13 +135,16 @@ def settle(lab: Lab, places: Places, only: str = "", links: Collection[str] | No
     KernelError, Conflict.  The caller has the lab's lock.
     """
     found, live = wanted(lab, places), _live(places)
-    for end in ends(lab):
-        way = found[str(end)]
-        if links is not None and str(end) not in links:
-            continue
-        known = way or str(end) in live or links is not None
-        if only in {"", end.host.name} and known:
-            have(lab, places, end, way)
+    known = {link for link, way in found.items() if way or link in live}
+    meant = [
+        end for end in ends(lab)
+        if only in {"", end.host.name} and str(end) in (known if links is None else links)
+    ]  # fmt: skip
+    # The start of a relay is mostly waiting; no link is part of another.
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="impair") as pool:
+        futures = [pool.submit(have, lab, places, end, found[str(end)]) for end in meant]
+    for future in futures:
+        future.result()
 
 
 def have(lab: Lab, places: Places, end: End, way: TwoWay, side: int = 0) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from netkit.errors import KernelError
+from netkit.gone import if_there
 from netkit.kernel import netns
 from netkit.kernel.relay import worker
 from netkit.lab import fabric
@@ -100,7 +101,7 @@ class Relay:
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                with suppress(OSError):
+                with if_there():
                     words = (entry / "cmdline").read_bytes().split(b"\0")
                     if [str(self.folder).encode(), self.name.encode()] == words[3:5]:
                         found.append(int(entry.name))

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import Self
 
+from netkit import threads
 from netkit.kernel import netns
 from netkit.lab.probe import ECHO_REPLY, echo
 from netkit.lab.recovery import Probe
@@ -30,7 +31,7 @@ class Stream:
         self._sent: list[float] = []
         self._answered: dict[int, float] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"stream {address}", daemon=True)
+        self._thread = threads.once(f"probes to {address}", self._run)
 
     def __enter__(self) -> Self:
         self._thread.start()
