@@ -262,7 +262,10 @@ class DnsPublisher:
         other = self._of_engine(id) if self._store.get(id) is None else None
         if other is not None:
             place = other.ns
-            if other.handover and not other.container:
+            if other.handover and other.container != id:
+                # It was not known of which container it is when the endpoints were read.  Its view
+                # has the container's id, as soon as that is published: one of the sandbox's, too,
+                # would hold the port in the same namespace, and never be removed.
                 return
             if other.handover:
                 view = replace(view, address=BESIDE)

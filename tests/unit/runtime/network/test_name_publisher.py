@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from netkit import threads
-from netkit.spec import EndpointRecord, EndpointSpec
+from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
 from netkit.testing.waiting import eventually
 from runtime.network import name_publisher
 from runtime.network.name_publisher import DnsPublisher
@@ -191,6 +191,26 @@ def test_sandboxes_of_one_container_of_another_engine_have_one_view(tmp_path: Pa
     assert names._update_resolver({"front"}, {"theirs", "gone"}) == {"gone"}
     assert views.keys() == {"theirs"}
     assert views["theirs"].addresses("db") == ("10.0.4.2",)
+
+
+def test_a_container_that_becomes_known_meanwhile_has_one_view_by_its_own_id(
+    tmp_path: Path,
+) -> None:
+    """dockerd says whose an endpoint is while others' names are sent: the port is one."""
+    part = msgspec.structs.replace(_endpoint("part", "front", 1), engine="docker")
+    networks: Any = CountsReads([part])
+    known = Sandbox(id="part", name="web", ns="/n", engine="docker", foreign=True, handover="nkd1",
+                    container="theirs")  # fmt: skip
+    networks.sandbox = lambda id: known if id == "part" else None
+    names, views = _updates(networks, tmp_path)
+    names._store = SimpleNamespace(get=lambda id: None)  # type: ignore[assignment]
+    names._files.host_servers = lambda: ()  # type: ignore[method-assign]
+    names._update_resolver({"front"}, set())  # with endpoints as they were before
+    assert views == {}
+    networks.live = [msgspec.structs.replace(part, container="theirs")]
+    networks.endpoints = lambda **_: networks.live
+    names._update_resolver({"front"}, set())
+    assert views.keys() == {"theirs"}
 
 
 def test_names_of_a_restore_are_read_once_and_after_it() -> None:
