@@ -106,6 +106,31 @@ def test_refusals_are_shown_as_the_page_has_them(host: DockerHost) -> None:
             assert text in shown, (command, shown)
 
 
+def test_a_lost_database(host: DockerHost) -> None:
+    """What the former engine made is removed as the page says, and networks are made anew."""
+    create = ("network", "create", "-d", "netkit-bridge", "--ipam-driver", "netkit", "lane")
+    host.docker.docker(*create)
+    name = host.docker.sleeper("--network", "lane")
+    host.named(name)
+    host.netkit.stop()
+    for path in host.netkit.root.glob("netkit.db*"):
+        path.unlink()
+    with pytest.raises(RuntimeError, match="belongs to another netkit"):
+        host.netkit.restart()
+    rules = "\n".join(k[8:] for k in section("Moving off").splitlines() if k[:8] == " " * 8)
+    (links,) = typed("Restarts, kills, and what was missed")
+    for script in (rules, links):
+        done = run(host.netkit.netns, "sh", "-ec", script)
+        assert (done.returncode, done.stderr) == (0, ""), script
+    host.netkit.restart()
+    refused = host.docker.docker("restart", "-t1", name, check=False).stderr
+    assert "remove the network, and create it anew" in refused
+    host.docker.docker("rm", "-f", name)
+    host.docker.docker("network", "rm", "lane")
+    host.docker.docker(*create)
+    host.named(host.docker.sleeper("--network", "lane"))
+
+
 def test_moving_off(host: DockerHost) -> None:
     docker = host.docker.docker
     docker("network", "create", "-d", "netkit-bridge", "--ipam-driver", "netkit", "lane")

@@ -197,7 +197,10 @@ class Pools:
         with self.locks.hold(request.pool):
             pool = self.tables.pool(request.pool)
             if pool is None:
-                raise NotFound(f"no address pool {short(request.pool)}: it was released")
+                raise NotFound(
+                    f"no address pool {short(request.pool)}: it was released, or netkit's database "
+                    "was lost; remove the network, and create it anew"
+                )
             text = parse(pool, request.address or "")
             if options.get(REQUEST_TYPE) == GATEWAY:
                 found = self._request_gateway(pool, text)
