@@ -134,6 +134,7 @@ class Pipeline:
     actions: str = ""  # verbatim
     answer: str = ""  # to an ARP request, by the switch itself: a MAC address
     logical: Registers | None = None  # of OVN
+    tracked: bool = False  # connection tracking was asked, and the packet taken as its first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +158,9 @@ class Logical:
     acl: str = ""
     rule: str = ""
     drops: bool = False
-
+    rejects: bool = False
+    guard: str = ""  # the port whose port security drops it
+    guards_in: bool = False  # ... as that port sends it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
@@ -172,6 +175,7 @@ class Header:
     dport: int = 0
     tunnel: int = 0  # the key of the tunnel that it came by, where that is looked at
     option: int = 0  # of Geneve
+    answer: bool = False  # of a connection that connection tracking may know
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

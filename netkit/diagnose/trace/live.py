@@ -241,8 +241,12 @@ class LiveObserver:
     def pipeline(self, bridge: str, port: int, header: Header) -> Pipeline:
         names = ofproto.ports(self._vswitchd.ask("dpif/show"))
         self._must_know_gateways(bridge)
-        said = self._vswitchd.ask("ofproto/trace", bridge, ofproto.question(header, port))
-        return ofproto.pipeline(said, names)
+        ask = ("ofproto/trace", bridge, ofproto.question(header, port))
+        found = ofproto.pipeline(self._vswitchd.ask(*ask), names)
+        if not (header.answer and found.tracked):
+            return found
+        known = self._vswitchd.ask(*ask, *ofproto.AS_KNOWN)
+        return ofproto.either(found, ofproto.pipeline(known, names))
 
     def logical(self, registers: Registers) -> Logical:
         return self._names(registers)

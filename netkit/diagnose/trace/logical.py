@@ -12,7 +12,8 @@ Say = Callable[[str, str, str], None]
 
 
 def follow(found: Pipeline, where: str, observer: Observer, say: Say) -> None:
-    """Add the step.  Stop where an ACL drops the frame, or its port is on no host."""
+    """Add the step.  Stop where an ACL or port security drops the frame, or its port is on no
+    host."""
     assert found.logical is not None
     try:
         names = observer.logical(found.logical)
@@ -22,11 +23,16 @@ def follow(found: Pipeline, where: str, observer: Observer, say: Say) -> None:
     if not names.switch:
         return
     way = f"{names.source or 'an unknown port'} -> {names.target or 'no port'}"
-    does = "drops it" if names.drops else "lets it pass"
+    does = "rejects it" if names.rejects else "drops it" if names.drops else "lets it pass"
     decided = f", {_decider(names)} {does}" if names.acl else ""
     say(where, "logical", f"logical switch {names.switch}: {way}{decided}")
     if found.outputs:
         return
+    if names.guard:
+        raise _guarded(names, where)
+    if names.acl and names.rejects:
+        words = f"{where} rejects it by {_decider(names)}, of port {names.target}"
+        raise Stop("fw-reject", words, _cure(names))
     if names.acl and names.drops:
         words = f"{where} drops it by {_decider(names)}, of port {names.target}"
         raise Stop("access-rule", words, _cure(names))
@@ -37,6 +43,14 @@ def follow(found: Pipeline, where: str, observer: Observer, say: Say) -> None:
             "ovn-controller there, does not run",
             f"ovn-sbctl find Port_Binding logical_port={names.target}  # on which chassis?",
         )
+
+
+def _guarded(names: Logical, where: str) -> Stop:
+    by = f"{where} drops it by port security of port {names.guard}"
+    see = f"ovn-nbctl lsp-get-port-security {names.guard}  # the MAC and IPv4 address it is to have"
+    if names.guards_in:
+        return Stop("source-guard", f"{by}: it sends from another MAC or IPv4 address", see)
+    return Stop("ovs-drop", f"{by}: the frame is for another MAC or IPv4 address", see)
 
 
 def _decider(names: Logical) -> str:

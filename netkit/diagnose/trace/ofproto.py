@@ -4,7 +4,9 @@
     ofproto/trace  entries that matched, what was done, "Datapath actions: ..."
 
 Datapath actions are a list.  After tnl_push or set(tunnel()) outputs belong to the packet in the
-packet; clone() keeps such a thing to itself.
+packet; clone() keeps such a thing to itself.  After ct() and recirc() the answer goes on with what
+follows, and its own "Datapath actions", as if connection tracking took the packet for the first of
+a connection; --ct-next says otherwise.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ _OPTION = re.compile(r"class=0x102,type=0x80,len=4,(0x[0-9a-f]+)")  # OVN's: ovn
 _ANSWER = re.compile(r"set\(arp\(sip=[\d.]+,tip=[\d.]+,op=2,sha=([0-9a-f:]{17})")
 _FINAL = re.compile(r"^Final flow: (.*)$", re.M)
 _COOKIE = re.compile(r"priority (\d+), cookie (0x[0-9a-f]+)")
+_ACTIONS = re.compile(r"^Datapath actions: (.*)$", re.M)
+_RESUMED = re.compile(r"^recirc\((0x[0-9a-f]+)\) - resume conntrack", re.M)
+_NAT = re.compile(r"\bnat(?!\(src\))")  # nat(src) without an address translates nothing
+_LOGS = re.compile(r"userspace\(.*\bcontroller\(.*\bcontinuation=0\b")
+# For each time that it is tracked: twice on a host, once for each port.
+AS_KNOWN = ("--ct-next", "trk,est,rpl") * 4
 _TUNNEL_DST = re.compile(r"\bdst=([\d.]+)")
 
 
@@ -62,7 +70,6 @@ def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
     """The answer of ofproto/trace.  What is not understood ends up in `unknown`."""
     rules: list[str] = []
     notes: list[str] = []
-    actions = ""
     bridge = ""
     for line in text.splitlines():
         if line.startswith("bridge("):
@@ -71,8 +78,7 @@ def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
             rules.append(f"{bridge} table {entry[1]}: {entry[2]}")
         elif line.strip().startswith("->"):
             notes.append(line.strip()[2:].strip())
-        elif line.startswith("Datapath actions: "):
-            actions = line.partition(": ")[2].strip()
+    actions = _joined(text)
     outputs: list[Output] = []
     unknown: list[str] = []
     answer = _ANSWER.search(actions)
@@ -91,6 +97,7 @@ def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
         actions=actions,
         answer=answer[1] if answer else "",
         logical=_registers(text, rules),
+        tracked=bool(_RESUMED.search(text)),
     )
 
 
@@ -98,6 +105,39 @@ def _gateway(notes: list[str]) -> IPv4Address | None:
     """The next hop of all tunnels of an answer, if it is one."""
     hops = {hop[1] for note in notes if (hop := _HOP.search(note))}
     return IPv4Address(hops.pop()) if len(hops) == 1 else None
+
+
+def either(first: Pipeline, known: Pipeline) -> Pipeline:
+    """Of an answer, as connection tracking takes it: the packet of a connection it knows, or not.
+    Which of both depends on what tracked the request, and is not followed."""
+    if first.outputs == known.outputs:
+        return known
+    depends = "ct(): of a connection that is tracked it passes, of another it does not"
+    if not known.outputs:
+        depends = "ct(): of a connection that is tracked it is dropped"
+    return replace(
+        known, outputs=known.outputs or first.outputs, unknown=(*known.unknown, depends)
+    )
+
+
+def _joined(text: str) -> str:
+    """The actions of all passes, but for connection tracking whose outcome is in the next one,
+    or that only takes note, and for copies to the controller's log."""
+    resumed = set(_RESUMED.findall(text))
+    passes: list[str] = []
+    for said in _ACTIONS.findall(text):
+        every = list(_split(said.strip()))
+        if not {a[7:-1] for a in every if a.startswith("recirc(")} <= resumed:
+            passes.append(said.strip())  # it goes on where the answer does not
+            continue
+        does = [a for a in every if not _tracks(a)]
+        kept = [a for a in does if not _LOGS.match(a)] or does
+        passes.append(",".join(kept) or ("drop" if every else ""))
+    return passes[0] if len(passes) == 1 else ",".join(f"clone({p})" for p in passes)
+
+
+def _tracks(action: str) -> bool:
+    return action.startswith("recirc(") or (action.startswith("ct(") and not _NAT.search(action))
 
 
 def _registers(text: str, rules: list[str]) -> Registers | None:

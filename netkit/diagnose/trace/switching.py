@@ -135,6 +135,7 @@ def _header(ends: Ends, ask: Ask, src: str, dst: str, tunnel: Tunnel | None) -> 
         dport=echo if ask.proto == "icmp" else ends.dport[0],
         tunnel=tunnel.key if tunnel else 0,
         option=tunnel.option if tunnel else 0,
+        answer=ask.answer,
     )
 
 

@@ -23,6 +23,8 @@ from netkit.model.ovn import rule_of
 SOUTHBOUND = "OVN_Southbound"
 SECONDS = 2.0  # for all questions
 STAGES = ("ls_in_acl", "ls_out_acl", "ls_in_acl_eval", "ls_out_acl_eval")  # the last from 23.06 on
+GUARDS_IN, GUARDS_OUT = "ls_in_apply_port_sec", "ls_out_apply_port_sec"
+ONE_PORT = range(1, 0x8000)  # tunnel keys of ports; SB refuses a question about others
 EVERY_PORT = range(0x8000, 0x10000)  # tunnel keys of multicast groups
 
 
@@ -39,6 +41,9 @@ class Named:
     acl: str = ""
     rule: str = ""
     drops: bool = False  # the ACL does
+    rejects: bool = False  # ... with an error for the sender
+    guard: str = ""  # the logical port whose port security drops it
+    guards_in: bool = False  # ... as that port sends it
 
 
 class LogicalNames:
@@ -46,31 +51,39 @@ class LogicalNames:
         self._databases = databases
 
     def look(
-        self, datapath: int, source: int, target: int, flows: Collection[tuple[int, int]]
+        self, datapath: int, source: int, target: int, flows: Sequence[tuple[int, int]]
     ) -> Named:
         """`flows`: (cookie, priority) of those that matched, in order.  KernelError."""
         remote = self._databases.southbound().remote
         with selection(remote, SOUTHBOUND, SECONDS) as south:
             switches, *found = south.select(
                 ("Datapath_Binding", [["tunnel_key", "==", datapath]], ("_uuid", "external_ids")),
-                *_acl_flows({priority for _, priority in flows}),
+                *_flows_of(STAGES, {priority for _, priority in flows}),
+                *_flows_of((GUARDS_IN, GUARDS_OUT), {p for _, p in flows[-1:]}),
             )
             if not switches:
                 return Named()
             bound = _ports(south, switches[0]["_uuid"], (source, target))
         into = bound.get(target, {})
-        acl, rule, dropped = self._decided(list(flows), [row for some in found for row in some])
+        every = [row for some in found for row in some]
+        acl, rule, actions = self._decided(flows, every)
+        stage = _guard(flows, every)
+        sender = str(bound.get(source, {}).get("logical_port", ""))
         return Named(
             switch=_map(switches[0]["external_ids"]).get("name", ""),
-            source=str(bound.get(source, {}).get("logical_port", "")),
+            source=sender,
             target="all ports" if target in EVERY_PORT else str(into.get("logical_port", "")),
             unbound=bool(into) and into["type"] == "" and into["chassis"] == ["set", []],
             acl=acl,
             rule=rule,
-            drops=dropped,
+            drops=bool(actions) and drops(actions),
+            rejects="reject" in actions,
+            guard={GUARDS_IN: sender, GUARDS_OUT: str(into.get("logical_port", ""))}.get(stage, ""),
+            guards_in=stage == GUARDS_IN,
         )
 
-    def _decided(self, flows: Sequence[tuple[int, int]], found: Rows) -> tuple[str, str, bool]:
+    def _decided(self, flows: Sequence[tuple[int, int]], found: Rows) -> tuple[str, str, str]:
+        """(ACL, id of the rule, actions of the logical flow)."""
         # Those without a hint are of no ACL: what is let pass where none says otherwise.
         by_cookie = {
             int(row["_uuid"][1][:8], 16): (hint, row["actions"])
@@ -78,17 +91,19 @@ class LogicalNames:
         }  # fmt: skip
         hit = next((by_cookie[c] for c, _ in reversed(flows) if c in by_cookie), None)
         if hit is None:
-            return "", "", False
+            return "", "", ""
         hint, actions = hit
         north = self._databases.northbound()
         try:
             name = north.view(lambda idl: _acl(idl, hint), SECONDS) if north else ""
         except KernelError:  # the flow is still that of an ACL
             name = ""
-        return name or f"with UUID {hint}...", rule_of(name), drops(actions)
+        return name or f"with UUID {hint}...", rule_of(name), actions or "drop;"
 
 
-def _acl_flows(priorities: Collection[int]) -> list[tuple[str, Json, Sequence[str]]]:
+def _flows_of(
+    stages: Sequence[str], priorities: Collection[int]
+) -> list[tuple[str, Json, Sequence[str]]]:
     return [
         (
             "Logical_Flow",
@@ -99,8 +114,19 @@ def _acl_flows(priorities: Collection[int]) -> list[tuple[str, Json, Sequence[st
             ("_uuid", "external_ids", "actions"),
         )
         for priority in sorted(priorities)
-        for stage in STAGES
+        for stage in stages
     ]
+
+
+def _guard(flows: Sequence[tuple[int, int]], found: Rows) -> str:
+    """The stage of port security whose drop the last flow is; "" if it is none."""
+    last = flows[-1][0] if flows else -1
+    stages = {
+        _map(row["external_ids"]).get("stage-name", "")
+        for row in found
+        if int(row["_uuid"][1][:8], 16) == last and "next" not in row["actions"]
+    }
+    return next((s for s in (GUARDS_IN, GUARDS_OUT) if s in stages), "")
 
 
 def _ports(south: Selection, datapath: Json, keys: Sequence[int]) -> dict[int, dict[str, Json]]:
@@ -109,6 +135,7 @@ def _ports(south: Selection, datapath: Json, keys: Sequence[int]) -> dict[int, d
         *(
             ("Port_Binding", [["datapath", "==", datapath], ["tunnel_key", "==", key]], columns)
             for key in keys
+            if key in ONE_PORT
         )
     )
     return {row["tunnel_key"]: row for some in found for row in some}

@@ -87,6 +87,75 @@ def test_an_answer_of_the_switch_to_an_arp_request_is_no_output() -> None:
     assert ofproto.pipeline(SENT + "5", NAMES).answer == ""
 
 
+# What follows a recirculation, and the log of an ACL that has a name.
+COMMITTED = "ct(commit,zone=2,mark=0/0x1,nat(src)),ct(zone=5),recirc(0x4)"
+LOGGED = (
+    "userspace(pid=0,controller(reason=1,dont_send=1,continuation=0,recirc_id=5,rule_cookie=0x4148,"
+    "controller_id=0,max_len=65535))"
+)
+
+
+def passed(*passes: str) -> str:
+    """The answer of ofproto/trace where each of them but the last is resumed."""
+    out = ""
+    for n, actions in enumerate(passes, 3):
+        out += f"Datapath actions: {actions}\n\nrecirc(0x{n}) - resume conntrack with default\n"
+    return out.rpartition("\nrecirc")[0]
+
+
+def test_what_connection_tracking_resumes_is_followed_to_where_it_goes() -> None:
+    found = ofproto.pipeline(
+        passed("ct(zone=2),recirc(0x3)", COMMITTED, f"{LOGGED},ct(commit,zone=5,nat(src)),5"), NAMES
+    )
+    assert (found.outputs, found.unknown) == ((Output(port="nkv1"),), ())
+    assert found.tracked
+    assert not ofproto.pipeline(SENT + "5", NAMES).tracked
+
+
+def test_an_output_before_a_tunnels_is_seen_in_each_pass() -> None:
+    found = ofproto.pipeline(passed(f"{PUSHED},ct(zone=2),recirc(0x3)", "5"), NAMES)
+    assert [(o.port, bool(o.remote)) for o in found.outputs] == [("", True), ("nkv1", False)]
+
+
+@pytest.mark.parametrize(
+    "actions",
+    ["ct(zone=5,nat),recirc(0x3)", "ct(commit,zone=5,nat(dst=10.0.0.9)),5", f"{LOGGED},recirc(0x9)",
+     LOGGED],
+)  # fmt: skip
+def test_translations_and_what_only_a_controller_does_are_not_followed(actions: str) -> None:
+    assert ofproto.pipeline(passed(actions, "5"), NAMES).unknown
+
+
+def test_an_answer_whose_way_depends_on_what_tracked_the_request_is_undetermined() -> None:
+    new = ofproto.pipeline(passed("ct(zone=5),recirc(0x3)", "drop"), NAMES)
+    known = ofproto.pipeline(passed("ct(zone=5),recirc(0x3)", "5"), NAMES)
+    for one, two in ((new, known), (known, new)):
+        found = ofproto.either(one, two)
+        assert found.outputs, "or an ACL would be taken to drop it"
+        assert any(word.startswith("ct(): ") for word in found.unknown)
+    assert ofproto.either(known, known) == known
+
+
+def test_port_security_that_drops_is_named_with_its_port() -> None:
+    sent = Logical(switch="s", source="a", target="b", guard="a", guards_in=True)
+    found = traced(named(sent), target="172.17.0.2")
+    assert (found.verdict, found.code) == ("BLOCKED", "source-guard")
+    assert "by port security of port a: it sends from another MAC" in found.words
+    assert found.fix.startswith("ovn-nbctl lsp-get-port-security a")
+    got = traced(named(replace(sent, guard="b", guards_in=False)), target="172.17.0.2")
+    assert (got.verdict, got.code) == ("BLOCKED", "ovs-drop")
+    assert "by port security of port b: the frame is for another" in got.words
+
+
+def test_an_acl_that_rejects_is_no_acl_that_lets_pass() -> None:
+    found = traced(
+        named(replace(DROPS, acl="theirs", rule="", drops=False, rejects=True)), target="172.17.0.2"
+    )
+    assert (found.verdict, found.code) == ("BLOCKED", "fw-reject")
+    assert "rejects it by ACL theirs, of port b" in found.words
+    assert not any("lets it pass" in s.why for s in found.request)
+
+
 def test_a_bridge_without_registers_is_none_of_ovns() -> None:
     assert ofproto.pipeline("Final flow: unchanged\nDatapath actions: 5", NAMES).logical is None
 
