@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 import threading
@@ -15,6 +14,7 @@ from netkit import threads
 from netkit.kernel import netns
 from netkit.lab.probe import ECHO_REPLY, echo
 from netkit.lab.recovery import Probe
+from netkit.testing.waiting import readable
 
 GAP = 0.01  # seconds from one to the next: as exact is a recovery time
 LATE = 1.0  # seconds; what comes later is lost
@@ -61,7 +61,7 @@ class Stream:
                 self._socket.sendto(request, (self.address, 0))
             due = max(due + GAP, time.monotonic())
             while (left := due - time.monotonic()) > 0:
-                if select.select([self._socket], (), (), left)[0]:
+                if readable(self._socket.fileno(), left):
                     self._receive()
 
     def _receive(self) -> None:
