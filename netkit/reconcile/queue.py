@@ -18,7 +18,14 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from netkit import threads
-from netkit.errors import Conflict, KernelError, NetkitError, Unreachable, unexpected
+from netkit.errors import (
+    Conflict,
+    KernelError,
+    NetkitError,
+    NotConverged,
+    Unreachable,
+    unexpected,
+)
 from netkit.model import Key, Resource, State
 from netkit.reconcile.converge import Change, Kernel, converge, execute, fill_unobservable, undo
 from netkit.reconcile.plan import OwnedPredicate, Plan, diff
@@ -87,7 +94,7 @@ class ReconcileQueue:
         has a time limit of its own.
         """
         kinds = frozenset(key[0] for key in change.desired)
-        deadline = time.monotonic() + SERVICES
+        deadline, undone = time.monotonic() + SERVICES, False
         while True:
             try:
                 self._ready(kinds)
@@ -101,6 +108,13 @@ class ReconcileQueue:
                 # wait: an election, most likely.  Everything was undone.
                 if error.kinds.isdisjoint(kinds) or time.monotonic() >= deadline:
                     raise
+                log.info("once more: %s", error)
+            except NotConverged as error:
+                # Another tool was faster, or a service that keeps nothing on disk died between its
+                # answer and the look: now it is there again, or it is named.
+                if undone:
+                    raise
+                undone = True
                 log.info("once more: %s", error)
 
     def converge_lazily(

@@ -280,3 +280,23 @@ def test_a_change_is_begun_again_where_a_service_is_lost_in_its_turn(
         with pytest.raises(Unreachable, match="an election"):
             worker.converge(Change.of(state([_bridge(1)])))
     assert set(kernel.things) == {("link", "", "br0")}
+
+
+def test_a_change_that_was_undone_behind_its_back_is_made_once_more():
+    class Forgets(FakeKernel):
+        left = 1
+
+        def apply(self, ops):
+            super().apply(ops)
+            if self.left and any(op.after is not None for op in ops):
+                self.left -= 1
+                self.things.pop(("link", "", "br0"), None)
+
+    kernel = Forgets()
+    with ReconcileQueue(kernel, MINE) as worker:
+        assert len(worker.converge(Change.of(state([_bridge(0)])))) == 1
+        assert set(kernel.things) == {("link", "", "br0")}
+        worker.converge(Change.of({}, state([_bridge(0)])))
+        kernel.left = 2
+        with pytest.raises(NotConverged):
+            worker.converge(Change.of(state([_bridge(0)])))
