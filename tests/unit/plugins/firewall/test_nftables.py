@@ -468,7 +468,7 @@ def _covers(fields: tuple[str, ...], at: tuple[str, ...], packed: bytes) -> bool
         span = pack((kind,), (text,))
         if not span.low <= packed[offset : offset + len(span.low)] <= span.high:
             return False
-        offset += len(span.low)
+        offset += (len(span.low) + 3) & ~3  # a field alone is not padded
     return True
 
 
