@@ -106,8 +106,11 @@ def take(engine: Engine, address: str) -> None:
             continue  # the demo's paths
         # a shell needs a user who types; SRC and DST stand for what the reader has
         command = line.replace(" -it ", " -i ").replace("SRC", "192.0.2.7").replace("DST", address)
+        if line.startswith("netkit ui"):  # until Ctrl-C
+            command = f"timeout --signal INT 5 {command}; [ $? = 124 ] && echo it ran"
         done = run(engine, command)
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+        assert not line.startswith("netkit ui") or "http://127.0.0.1:" in done.stdout
 
 
 def environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
