@@ -11,6 +11,7 @@ import pytest
 
 from netkit.driver import Firewall
 from netkit.kernel.iptables.tools import Variant
+from netkit.testing.waiting import eventually
 from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
 from tests.netns.conftest import Lab
@@ -48,7 +49,9 @@ def flush(lab: Lab, backend: Backend) -> None:
         return
     for table in ("filter", "nat", "raw"):
         for way in ("-F", "-X"):
-            lab.run(f"iptables-{backend.variant}", "-t", table, way)
+            command = (f"iptables-{backend.variant}", "-t", table, way)
+            # A guard that repairs meanwhile may have taken what iptables had just listed.
+            eventually(lambda c=command: lab.tried(*c).returncode == 0, what=" ".join(command))
 
 
 def wait(done: Callable[[], bool]) -> None:
