@@ -10,11 +10,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from netkit.gone import if_there
+from netkit.testing.waiting import readable
 
 PATIENCE = 10.0  # seconds
 PLACES = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVN_RUNDIR", "OVN_LOGDIR", "OVN_DBDIR")
@@ -60,9 +61,10 @@ class Daemons:
         begin = time.monotonic()
         while pid := self.pid(name):
             late = time.monotonic() - begin > PATIENCE
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError), _pidfd(pid) as process:
                 os.kill(pid, signal.SIGKILL if late else how)
-            time.sleep(0.02)
+                # Not by its arguments: they go before its files, and the lock of its pid.
+                readable(process, PATIENCE if how == signal.SIGKILL or late else 0.02)
 
     def stop(self) -> None:
         raise NotImplementedError
@@ -80,3 +82,13 @@ class Daemons:
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
         return done.stdout
+
+
+@contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    """Readable once the process has ended (pidfd_open(2)).  ProcessLookupError."""
+    opened = os.pidfd_open(pid)
+    try:
+        yield opened
+    finally:
+        os.close(opened)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from netkit.testing.waiting import eventually
 from tests.engine import wire
 from tests.engine.daemon import Engine, fresh, netkit_only, unlike_reference
 from tests.engine.wire import Echo, Names
@@ -628,11 +629,23 @@ def dump(engine: Engine) -> list[str]:
     return [re.sub(varying, "", each, flags=re.M) for each in found]
 
 
+def settled_dump(engine: Engine) -> list[str]:
+    """Once nothing of other tests is still about to go."""
+    last = [dump(engine)]
+
+    def same() -> bool:
+        last.append(dump(engine))
+        return last[-1] == last[-2]
+
+    eventually(same, 20, 0.5)
+    return last[-1]
+
+
 @netkit_only("dockerd has no plans")
 def test_what_creating_and_removing_would_do_is_shown_and_not_done(engine: Engine) -> None:
     name, bridge = fresh("n"), fresh("b")
     flags = ("--subnet", "10.87.0.0/24", "-o", f"com.docker.network.bridge.name={bridge}")
-    before = dump(engine)
+    before = settled_dump(engine)
     shown = engine.netkit("net", "create", "--dry-run", *flags, name).stdout.splitlines()
     assert shown[0] == (
         f"network {name}, driver bridge, subnet 10.87.0.0/24 gateway 10.87.0.1, would be created:"

@@ -18,6 +18,7 @@ from netkit.diagnose.trace.live import LiveObserver
 from netkit.errors import NotFound
 from netkit.kernel import netns
 from netkit.kernel.iptables import br_netfilter
+from netkit.kernel.ovn.databases import Databases
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd
@@ -81,7 +82,8 @@ class Commands:
             t.net, store, policies=t.net, namespace=names.__getitem__,
             backend=lambda: backend,
             switches=Switches(Ovsdb("unix:/nonexistent"), Vswitchd("/nonexistent")),
-            vswitchd=Vswitchd("/nonexistent"), overlay=_no_overlay, layouts=LAYOUTS,
+            vswitchd=Vswitchd("/nonexistent"), ovn=Databases(Ovsdb("unix:/nonexistent")),
+            overlay=_no_overlay, layouts=LAYOUTS,
         )  # fmt: skip
         self._facts = t.facts()  # as `fw explain` looks at the host, once for all probes
 
