@@ -17,24 +17,24 @@ from socket import AF_INET, SOCK_STREAM
 
 from netkit.kernel import netns
 from netkit.lab import impairing, links
+from netkit.lab.impairment_request import ImpairmentRequest
 from netkit.lab.journal import only_one
 from netkit.lab.running import RunningLab
-from netkit.lab.wish import Wish
 
 LAB, LINK, ADDRESS = "labs/impaired-link", "a@eth1", "10.0.1.2"
 CHUNK = 1 << 18
 WAYS = {
-    "without a relay": Wish(values={}, clear=True),
-    "relay, frames whole": Wish(values={"delay": "1us"}, clear=True),
-    "relay, packet by packet": Wish(values={"corrupt": "0.0000001%"}, clear=True),
+    "without a relay": ImpairmentRequest(values={}, clear=True),
+    "relay, frames whole": ImpairmentRequest(values={"delay": "1us"}, clear=True),
+    "relay, packet by packet": ImpairmentRequest(values={"corrupt": "0.0000001%"}, clear=True),
 }
 
 
-def impair(lab: RunningLab, name: str, wish: Wish) -> None:
+def impair(lab: RunningLab, name: str, request: ImpairmentRequest) -> None:
     found = links.chosen(lab.lab, name)
     with only_one(lab.places):
         now = impairing.wanted(lab.lab, lab.places)
-        new = links.changed_by(lab.lab, now, found, wish)
+        new = links.changed_by(lab.lab, now, found, request)
         impairing.change(lab.places, new)
         impairing.settle(lab.lab, lab.places, links=new.keys())
 
@@ -77,10 +77,10 @@ def main() -> None:
     found: dict[str, list[float]] = {name: [] for name in WAYS}
     lab.up()
     try:
-        impair(lab, "b@eth1", Wish(values={}, clear=True))  # lab.yml limits its rate
+        impair(lab, "b@eth1", ImpairmentRequest(values={}, clear=True))  # lab.yml limits its rate
         for _ in range(asked.rounds):
-            for name, wish in WAYS.items():
-                impair(lab, LINK, wish)
+            for name, request in WAYS.items():
+                impair(lab, LINK, request)
                 rate = transfer(lab.a.netns, lab.b.netns, ADDRESS, asked.seconds)
                 found[name].append(rate)
     finally:

@@ -1,6 +1,6 @@
 """YAML within bounds: the document, and the line of each of its values.  Pure.
 
-Used for lab.yml and for files of other tools, which may come from anybody.
+Used for lab.yml and for files of other tools, which are untrusted.
 """
 
 from __future__ import annotations

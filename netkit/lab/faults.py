@@ -1,7 +1,7 @@
-"""Make things go wrong in a lab that is up, and put them right again.
+"""Inject faults into a lab that is up, and end them.
 
-Nothing of it is anybody's wish: what links do is taken from what is wanted, and when a process that
-runs a schedule is killed, the next `up` finds its file and has all links as they should be.
+No fault is part of the desired state: when one ends, links are restored from that, and when a
+process that runs a schedule is killed, the next `up` finds its file and restores all links.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Faults:
         self._settle()
 
     def close(self) -> None:
-        """Put right what is still wrong."""
+        """End the faults that are still in effect."""
         for fault in [*self._now]:
             self.end(fault)
         Path(self.places.faulty).unlink(missing_ok=True)
@@ -51,7 +51,7 @@ class Faults:
         links, sides = impairing.wanted(self.lab, self.places), dict[str, int]()
         for fault in self._now:
             if fault.kind == "link":
-                links |= changed_by(self.lab, links, chosen(self.lab, fault.link), fault.wish)
+                links |= changed_by(self.lab, links, chosen(self.lab, fault.link), fault.request)
             elif fault.kind == "partition":
                 sides |= {h: n for n, group in enumerate(fault.groups) for h in group}
         before, was = self._links, self._sides

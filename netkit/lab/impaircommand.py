@@ -54,13 +54,13 @@ measured.""",
 def impair(session: Session, options: Options) -> None:
     with _failures():
         from netkit.lab import impairing, links
+        from netkit.lab.impairment_request import ImpairmentRequest
         from netkit.lab.journal import only_one
-        from netkit.lab.wish import Wish
 
         lab, places = _running(options)
         named = options.args[1:]
         found = links.chosen(lab, named[0]) if named else links.every(lab)
-        change = Wish(
+        change = ImpairmentRequest(
             values={name: options.text(name) for name in VALUES if name in options.given},
             down=options.optional_flag("down") if "down" in options.given else None,
             clear=options.flag("clear"),

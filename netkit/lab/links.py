@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from netkit.errors import NotFound
 from netkit.lab import fabric
+from netkit.lab.impairment_request import DOWN, ImpairmentRequest
 from netkit.lab.model import Interface, Lab, LabHost
-from netkit.lab.wish import DOWN, Wish
 from netkit.model.impairment import PERFECT, TwoWay
 from netkit.suggestion import hint
 
@@ -40,24 +40,26 @@ class Chosen:
     segment: bool
 
 
-def changed_by(lab: Lab, now: Mapping[str, TwoWay], found: Chosen, wish: Wish) -> dict[str, TwoWay]:
+def changed_by(
+    lab: Lab, now: Mapping[str, TwoWay], found: Chosen, request: ImpairmentRequest
+) -> dict[str, TwoWay]:
     """What the links are to do then.  NotFound for an unknown host, InvalidSpec."""
-    for end in found.ends if wish.source else ():
-        _known_source(lab, end, found.segment, wish.source)
+    for end in found.ends if request.source else ():
+        _known_source(lab, end, found.segment, request.source)
     out = {}
     for end in found.ends:
         before = now[str(end)]
-        seed = wish.seed if wish.seed is not None else None if wish.clear else before.seed
-        if wish.source:
-            mine = wish.source == end.host.name
-            way = replace(before, out=wish.of(before.out)) if mine else before
+        seed = request.seed if request.seed is not None else None if request.clear else before.seed
+        if request.source:
+            mine = request.source == end.host.name
+            way = replace(before, out=request.of(before.out)) if mine else before
             if not mine and not found.segment:
-                way = replace(before, into=wish.of(before.into))
+                way = replace(before, into=request.of(before.into))
         elif found.segment:
-            into = PERFECT if wish.clear or before.into.down else before.into
-            way = TwoWay(out=wish.of(before.out), into=DOWN if wish.down else into)
+            into = PERFECT if request.clear or before.into.down else before.into
+            way = TwoWay(out=request.of(before.out), into=DOWN if request.down else into)
         else:
-            way = TwoWay(out=wish.of(before.out), into=wish.of(before.into))
+            way = TwoWay(out=request.of(before.out), into=request.of(before.into))
         out[str(end)] = replace(way, seed=seed)
     return out
 

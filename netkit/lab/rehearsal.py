@@ -66,7 +66,7 @@ class Rehearsed:
 
 
 def run(lab: Lab, places: Places) -> Rehearsed:
-    """Of a lab that is up.  NotFound, KernelError; what was made to fail is put right."""
+    """Of a lab that is up.  NotFound, KernelError; all faults are ended."""
     before = checking.run(Facts(lab, places), lab.checks)
     if not lab.schedule:
         return Rehearsed(before=before)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from netkit.errors import InvalidSpec
 from netkit.lab.checks import Check
-from netkit.lab.wish import Wish
+from netkit.lab.impairment_request import ImpairmentRequest
 from netkit.model.impairment import given, seconds
 
 MAX_SECONDS = 3600.0  # of a schedule
@@ -36,7 +36,7 @@ class Fault:
     kind: Literal["link", "daemon", "partition"]
     seconds: float | None = None
     link: str = ""
-    wish: Wish = Wish(values={})  # noqa: RUF009  a frozen value
+    request: ImpairmentRequest = ImpairmentRequest(values={})  # noqa: RUF009  a frozen value
     host: str = ""
     groups: tuple[tuple[str, ...], ...] = ()
 
@@ -82,9 +82,9 @@ def parsed(line: str) -> Fault:
     match words:
         case ["link", link, "down"]:
             return Fault(text=line, kind="link", seconds=lasts, link=link,
-                         wish=Wish(values={}, down=True))  # fmt: skip
+                         request=ImpairmentRequest(values={}, down=True))  # fmt: skip
         case ["impair", link, *rest] if rest:
-            return Fault(text=line, kind="link", seconds=lasts, link=link, wish=_wish(rest))
+            return Fault(text=line, kind="link", seconds=lasts, link=link, request=_requested(rest))
         case ["host", host, "daemon", "killed"]:
             return Fault(text=line, kind="daemon", seconds=lasts, host=host)
         case ["partition", *rest] if _PARTITION.fullmatch("".join(rest)):
@@ -100,19 +100,19 @@ def bounded(text: str) -> float:
     return found
 
 
-def _wish(words: Sequence[str]) -> Wish:
+def _requested(words: Sequence[str]) -> ImpairmentRequest:
     source, left = "", list(words)
     if left[-2:-1] == ["from"]:
         source, left = left[-1], left[:-2]
     if left == ["down"]:
-        return Wish(values={}, down=True, source=source)
+        return ImpairmentRequest(values={}, down=True, source=source)
     values = dict(zip(left[::2], left[1::2], strict=False))
     if len(left) != 2 * len(values):
         raise InvalidSpec(f"{' '.join(words)!r}: write names and values, as delay 50ms loss 5%")
     # What a link does already is not known here: what goes with it only is found when it is done.
     alone = {k: v for k, v in values.items() if k not in {"jitter", "reorder"}}
     given({**({"delay": "60s"} if len(alone) < len(values) else {}), **values})
-    return Wish(values=values, source=source)
+    return ImpairmentRequest(values=values, source=source)
 
 
 def _groups(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:

@@ -63,7 +63,7 @@ def _wrong(lab: Lab, event: Event) -> Iterator[str]:
     if fault.kind == "link":
         try:
             found = chosen(lab, fault.link)
-            changed_by(lab, {str(e): TwoWay() for e in found.ends}, found, fault.wish)
+            changed_by(lab, {str(e): TwoWay() for e in found.ends}, found, fault.request)
         except InvalidSpec:
             pass  # jitter of a link that has a delay already
         except NetkitError as bad:

@@ -11,10 +11,10 @@ from netkit.errors import InvalidSpec, NotFound
 from netkit.kernel import netns
 from netkit.lab import building, checking, impairing, links, report
 from netkit.lab.facts import Facts
+from netkit.lab.impairment_request import ImpairmentRequest
 from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import NETKIT, Lab, LabHost, Places
 from netkit.lab.tracing import traced
-from netkit.lab.wish import Wish
 from netkit.model import impairment
 from netkit.ui.source import Source
 
@@ -104,13 +104,13 @@ class LabPage:
         asked = impairment.parsed(words.split())
         found = links.chosen(self._lab, link)
         given = {} if asked.down else impairment.values(asked)
-        wish = Wish(
+        request = ImpairmentRequest(
             values={name: str(value) for name, value in given.items()},
             down=asked.down or None, clear=True,
         )  # fmt: skip
         with only_one(self._places):
             before = impairing.wanted(self._lab, self._places)
-            new = links.changed_by(self._lab, before, found, wish)
+            new = links.changed_by(self._lab, before, found, request)
             impairing.change(self._places, new)
             impairing.settle(self._lab, self._places, links=new.keys())
         return {"Message": f"{link}: {asked}"}

@@ -186,7 +186,7 @@ class Core(Protocol):
     def tick(self, now: float) -> Step: ...
 
     def receive(self, datagram: bytes, source: Where, now: float) -> Step:
-        """By anybody; never raises."""
+        """From any sender; never raises."""
         ...
 
     def do(self, verb: Known, now: float) -> tuple[Any, Step]:

@@ -13,11 +13,11 @@ import pytest
 
 from netkit.kernel import netns
 from netkit.lab import building, commands, impairing, links
+from netkit.lab.impairment_request import ImpairmentRequest
 from netkit.lab.journal import only_one
 from netkit.lab.model import UNDERLAY
 from netkit.lab.relaying import Relay
 from netkit.lab.running import RunningLab
-from netkit.lab.wish import Wish
 from tests.labs.conftest import netkit, root_network, traces
 from tests.labs.udp import Arrived, send
 
@@ -186,10 +186,10 @@ def test_a_lab_that_is_taken_down_leaves_nothing_of_its_relays() -> None:
     one.up()
     try:
         end = links.chosen(one.lab, LINK)
-        wish = Wish(values={"loss": "1%"})
+        request = ImpairmentRequest(values={"loss": "1%"})
         with only_one(one.places):
             now = impairing.wanted(one.lab, one.places)
-            impairing.change(one.places, links.changed_by(one.lab, now, end, wish))
+            impairing.change(one.places, links.changed_by(one.lab, now, end, request))
             impairing.settle(one.lab, one.places)
         relays = [relay(one, "a", "eth0"), relay(one, "a", "eth1"), relay(one, "b", "eth1")]
         pids = [pid for each in relays for pid in each.pids()]

@@ -127,7 +127,7 @@ class Fabric:
         return self._outcome()
 
     def repair(self) -> Outcome:
-        """Read what there is, and put right what other tools changed."""
+        """Read what there is, and repair what other tools changed."""
         self._seen = self._senders = None
         self._no_fastdp = ""
         return self.apply(self._table)

@@ -6,10 +6,10 @@ import pytest
 
 from netkit.errors import InvalidSpec, NotFound
 from netkit.lab.impairing import mechanism, resources
+from netkit.lab.impairment_request import ImpairmentRequest
 from netkit.lab.links import changed_by, chosen, ends
 from netkit.lab.model import Lab, Places
 from netkit.lab.reading import LabFile, parsed
-from netkit.lab.wish import Wish
 from netkit.model import Link, state
 from netkit.model.impairment import Impairment, TwoWay
 
@@ -34,9 +34,9 @@ def by_file() -> dict[str, TwoWay]:
     return {str(e): one.impairment(e.host.name, e.interface.name) for e in ends(one)}
 
 
-def after(link: str, **wish: object) -> dict[str, TwoWay]:
+def after(link: str, **request: object) -> dict[str, TwoWay]:
     one = lab()
-    full = Wish(**{"values": {}, **wish})  # type: ignore[arg-type]
+    full = ImpairmentRequest(**{"values": {}, **request})  # type: ignore[arg-type]
     return changed_by(one, by_file(), chosen(one, link), full)
 
 
@@ -85,7 +85,7 @@ def test_a_segment_is_down_at_all_its_ends_and_up_again() -> None:
     down = after("wan", down=True)
     assert down == {"a@eth0": TwoWay(out=DOWN, into=DOWN), "b@eth0": TwoWay(out=DOWN, into=DOWN)}
     one = lab()
-    up = changed_by(one, down, chosen(one, "wan"), Wish(values={}, down=False))
+    up = changed_by(one, down, chosen(one, "wan"), ImpairmentRequest(values={}, down=False))
     assert set(up.values()) == {TwoWay()}
 
 

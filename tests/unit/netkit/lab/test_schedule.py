@@ -38,15 +38,15 @@ def test_events_are_in_the_order_of_their_times() -> None:
         ("cut", 0, None), ("killed", 1, 2), ("apart", 2, 3), ("late", 5, 5.5),
     ]  # fmt: skip
     cut, killed, apart, late = found
-    assert (cut.fault.kind, cut.fault.link, cut.fault.wish.down, cut.within) == (
+    assert (cut.fault.kind, cut.fault.link, cut.fault.request.down, cut.within) == (
         "link", "lan", True, 2,
     )  # fmt: skip
     assert [str(r) for r in cut.recover] == ["h1 -> h2", "h2 -> h1"]
     assert [str(c) for c in cut.during] == ["h1 -> h2 blocked"]
     assert killed.fault.host == "h1"
     assert apart.fault.groups == (("h1", "h2"), ("h3",))
-    assert late.fault.wish.values == {"delay": "20ms", "jitter": "5ms"}
-    assert late.fault.wish.source == "h1"
+    assert late.fault.request.values == {"delay": "20ms", "jitter": "5ms"}
+    assert late.fault.request.source == "h1"
 
 
 @pytest.mark.parametrize(

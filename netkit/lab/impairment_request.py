@@ -1,4 +1,4 @@
-"""What a user asks for of links.  Pure."""
+"""A request to change the impairments of links.  Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DOWN = Impairment(down=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ImpairmentRequest:
     """A change of links: fields by name, as a user wrote them; what is not given stays."""
 
     values: Mapping[str, str]
