@@ -161,11 +161,23 @@ class Storm:
                     for o in running if name in o["NetworkSettings"]["Networks"] and o is not c
                 ]  # fmt: skip
                 for address in others[:1]:
-                    ping = ("exec", c["Id"], "ping", "-c1", "-W20", address)
-                    if host.docker.docker(*ping, check=False).returncode:
+                    if why := self._unreached(c["Id"], address):
                         self.failures.append(
-                            f"{c['Names'][0]} at {net['IPAddress']} does not reach {address}"
+                            f"{c['Names'][0]} at {net['IPAddress']} does not reach {address}: {why}"
                         )
+
+    def _unreached(self, container: str, address: str) -> str:
+        """Why a ping from the container's namespace is not answered; "" where it is.
+
+        Not by `docker exec`: after kills of containerd dockerd takes some containers for running
+        that runc has as stopped, and refuses it.
+        """
+        pid = self.host.docker.client.api.inspect_container(container)["State"]["Pid"]
+        argv = ("nsenter", f"--net=/proc/{pid}/ns/net", "busybox", "ping", "-c1", "-W20", address)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        said = " ".join((done.stdout + done.stderr).split())
+        over = "cannot open /proc" in said  # its process has ended since: it is of no network
+        return said if done.returncode and not over else ""
 
     def _differences(self) -> list[str]:
         wanted = {
