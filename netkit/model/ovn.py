@@ -237,3 +237,23 @@ class LogicalAcl(Resource):
     def needs(self) -> tuple[Key, ...]:
         port: tuple[Key, ...] = (("logicalport", self.match.outport),) if self.match else ()
         return (("logicalswitch", self.switch), *port, *self.depends_on)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalPath:
+    """What a frame met in the flows of the integration bridge, by the names of OVN.
+
+    `acl`: the name of the ACL that decided, its match where it has none, "" if none did; `rule`:
+    the id of the netkit rule it is of, if it is one; `unbound`: the port out is on no host.
+    """
+
+    switch: str = ""
+    source: str = ""  # logical ports
+    target: str = ""
+    unbound: bool = False
+    acl: str = ""
+    rule: str = ""
+    drops: bool = False  # the ACL does
+    rejects: bool = False  # ... with an error for the sender
+    guard: str = ""  # the logical port whose port security drops it
+    guards_in: bool = False  # ... as that port sends it

@@ -10,7 +10,7 @@ from typing import Any
 
 from netkit.diagnose.choosing import Attached, Place
 from netkit.diagnose.explain.grammar import address_of
-from netkit.diagnose.trace.facts import HOST, Located, Logical, Registers, Wall
+from netkit.diagnose.trace.facts import HOST, Located, Registers, Wall
 from netkit.diagnose.trace.leg import Ask, Leg
 from netkit.diagnose.trace.live import LiveObserver
 from netkit.diagnose.trace.undecided import leg
@@ -20,6 +20,7 @@ from netkit.kernel.ovn.names import LogicalNames
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd
 from netkit.model.layout import FirewallLayout
+from netkit.model.ovn import LogicalPath
 from netkit.network.api import Networks, Policies
 from netkit.network.remote import SCOPE_GLOBAL
 from netkit.overlay.verbs import Locate
@@ -173,11 +174,10 @@ class TraceService:
             self._named,
         )
 
-    def _named(self, registers: Registers) -> Logical:
-        found = self._logical_names.look(
+    def _named(self, registers: Registers) -> LogicalPath:
+        return self._logical_names.look(
             registers.switch, registers.source, registers.target, registers.flows
         )
-        return Logical(**{f.name: getattr(found, f.name) for f in fields(found)})
 
     def _located(self, vni: int, mac: str, address: str) -> Located:
         found = self._overlay(Locate(vni=vni, mac=mac or None, address=address))

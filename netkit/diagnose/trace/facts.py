@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from netkit.diagnose.explain.facts import Facts
 from netkit.driver import OverlayPorts
+from netkit.model.ovn import LogicalPath
 
 HOST = "host"  # the key of the host's own namespace; those of containers are their ids
 ANY = IPv4Address(0)
@@ -148,21 +149,6 @@ class Registers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Logical:
-    """What `Registers` stand for: names of OVN's.  `rule`: an id of `netkit fw`; see ovn.names."""
-
-    switch: str = ""
-    source: str = ""
-    target: str = ""
-    unbound: bool = False
-    acl: str = ""
-    rule: str = ""
-    drops: bool = False
-    rejects: bool = False
-    guard: str = ""  # the port whose port security drops it
-    guards_in: bool = False  # ... as that port sends it
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The header of one frame, for a switch.  `proto` arp: a broadcast request for `dst`."""
 
@@ -228,7 +214,7 @@ class Observer(Protocol):
 
     def pipeline(self, bridge: str, port: int, header: Header) -> Pipeline: ...
 
-    def logical(self, registers: Registers) -> Logical: ...
+    def logical(self, registers: Registers) -> LogicalPath: ...
 
     def firewall(self) -> Wall: ...
 

@@ -17,7 +17,6 @@ from netkit.diagnose.trace.facts import (
     Endpoint,
     Header,
     Located,
-    Logical,
     Nic,
     OverlayNetwork,
     Pipeline,
@@ -43,6 +42,7 @@ from netkit.kernel.sysctl import observe as settings
 from netkit.model import HOST as HOME
 from netkit.model import Sysctl
 from netkit.model.layout import FirewallLayout
+from netkit.model.ovn import LogicalPath
 from netkit.spec import EndpointRecord
 
 ECHO = "net/ipv4/icmp_echo_ignore_all"
@@ -64,7 +64,7 @@ class LiveObserver:
         layouts: Sequence[FirewallLayout],
         firewall: Callable[[], Wall],
         locate: Callable[[int, str, str], Located],
-        names: Callable[[Registers], Logical] = lambda _: Logical(),
+        names: Callable[[Registers], LogicalPath] = lambda _: LogicalPath(),
     ) -> None:
         """`locate`: see `Observer.located`; the address as text.  `names`: `Observer.logical`."""
         self._home = home
@@ -248,7 +248,7 @@ class LiveObserver:
         known = self._vswitchd.ask(*ask, *ofproto.AS_KNOWN)
         return ofproto.either(found, ofproto.pipeline(known, names))
 
-    def logical(self, registers: Registers) -> Logical:
+    def logical(self, registers: Registers) -> LogicalPath:
         return self._names(registers)
 
     def _must_know_gateways(self, bridge: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from netkit.diagnose.trace.facts import Logical, Observer, Pipeline
+from netkit.diagnose.trace.facts import Observer, Pipeline
 from netkit.diagnose.trace.leg import Stop
 from netkit.errors import KernelError
+from netkit.model.ovn import LogicalPath
 
 Say = Callable[[str, str, str], None]
 
@@ -45,7 +46,7 @@ def follow(found: Pipeline, where: str, observer: Observer, say: Say) -> None:
         )
 
 
-def _guarded(names: Logical, where: str) -> Stop:
+def _guarded(names: LogicalPath, where: str) -> Stop:
     by = f"{where} drops it by port security of port {names.guard}"
     see = f"ovn-nbctl lsp-get-port-security {names.guard}  # the MAC and IPv4 address it is to have"
     if names.guards_in:
@@ -53,12 +54,12 @@ def _guarded(names: Logical, where: str) -> Stop:
     return Stop("ovs-drop", f"{by}: the frame is for another MAC or IPv4 address", see)
 
 
-def _decider(names: Logical) -> str:
+def _decider(names: LogicalPath) -> str:
     rule = f"rule {names.rule} of netkit fw, " if names.rule else ""
     return f"{rule}ACL {names.acl}"
 
 
-def _cure(names: Logical) -> str:
+def _cure(names: LogicalPath) -> str:
     if names.rule:
         return f"netkit fw rm {names.rule}"
     return f"ovn-nbctl acl-list {names.switch}  # the ACL is not netkit's"

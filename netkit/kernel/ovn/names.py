@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from netkit.errors import KernelError
 from netkit.kernel.ovn.databases import Databases, drops
 from netkit.kernel.ovs.idl import Copy, rows
 from netkit.kernel.ovs.selecting import Json, Rows, Selection, selection
-from netkit.model.ovn import rule_of
+from netkit.model.ovn import LogicalPath, rule_of
 
 SOUTHBOUND = "OVN_Southbound"
 SECONDS = 2.0  # for all questions
@@ -28,31 +27,13 @@ ONE_PORT = range(1, 0x8000)  # tunnel keys of ports; SB refuses a question about
 EVERY_PORT = range(0x8000, 0x10000)  # tunnel keys of multicast groups
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """`acl`: the name of the ACL that decided, its match where it has none, "" if none did;
-    `rule`: the id of the netkit rule it is of, if it is one; `unbound`: the port out is on no host.
-    """
-
-    switch: str = ""
-    source: str = ""  # logical ports
-    target: str = ""
-    unbound: bool = False
-    acl: str = ""
-    rule: str = ""
-    drops: bool = False  # the ACL does
-    rejects: bool = False  # ... with an error for the sender
-    guard: str = ""  # the logical port whose port security drops it
-    guards_in: bool = False  # ... as that port sends it
-
-
 class LogicalNames:
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
 
     def look(
         self, datapath: int, source: int, target: int, flows: Sequence[tuple[int, int]]
-    ) -> Named:
+    ) -> LogicalPath:
         """`flows`: (cookie, priority) of those that matched, in order.  KernelError."""
         remote = self._databases.southbound().remote
         with selection(remote, SOUTHBOUND, SECONDS) as south:
@@ -62,14 +43,14 @@ class LogicalNames:
                 *_flows_of((GUARDS_IN, GUARDS_OUT), {p for _, p in flows[-1:]}),
             )
             if not switches:
-                return Named()
+                return LogicalPath()
             bound = _ports(south, switches[0]["_uuid"], (source, target))
         into = bound.get(target, {})
         every = [row for some in found for row in some]
         acl, rule, actions = self._decided(flows, every)
         stage = _guard(flows, every)
         sender = str(bound.get(source, {}).get("logical_port", ""))
-        return Named(
+        return LogicalPath(
             switch=_map(switches[0]["external_ids"]).get("name", ""),
             source=sender,
             target="all ports" if target in EVERY_PORT else str(into.get("logical_port", "")),

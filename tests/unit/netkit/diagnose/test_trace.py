@@ -30,7 +30,6 @@ from netkit.diagnose.trace.facts import (
     Endpoint,
     Header,
     Located,
-    Logical,
     Nic,
     Output,
     OverlayNetwork,
@@ -50,6 +49,7 @@ from netkit.diagnose.trace.undecided import leg
 from netkit.diagnose.trace.words import text
 from netkit.errors import InvalidSpec, KernelError, NotFound
 from netkit.kernel.netlink import sock_diag
+from netkit.model.ovn import LogicalPath
 from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
 from plugins.port_security import PORT_SECURITY
@@ -141,7 +141,7 @@ class FakeHost:
     networks: tuple[OverlayNetwork, ...] = ()
     process: Callable[[str, str], Located] | None = None
     admission: Admission = "admitted"
-    names: Logical | None = None  # None: the southbound database does not answer
+    names: LogicalPath | None = None  # None: the southbound database does not answer
 
     def firewall(self) -> Wall:
         return self.walled
@@ -188,7 +188,7 @@ class FakeHost:
         except KeyError:
             raise KernelError("ovs-vswitchd is not running") from None
 
-    def logical(self, registers: Registers) -> Logical:
+    def logical(self, registers: Registers) -> LogicalPath:
         if self.names is None:
             raise KernelError("OVN_Southbound does not answer at unix:x")
         return self.names

@@ -10,13 +10,13 @@ import pytest
 from netkit.diagnose.trace import ofproto, switching
 from netkit.diagnose.trace.facts import (
     Header,
-    Logical,
     Output,
     Pipeline,
     Registers,
     SwitchPort,
 )
 from netkit.diagnose.trace.leg import Ask, Left, Tunnel
+from netkit.model.ovn import LogicalPath
 from tests.unit.netkit.diagnose.test_trace import FakeHost, OneHost, switched, traced
 
 # Of Open vSwitch 3.1 with OVN 23.03, shortened.
@@ -56,7 +56,7 @@ GENEVE = SwitchPort(
     name="ovn-x-0", bridge="obr0", number=7, kind="geneve", remote=IPv4Address("10.0.0.2"),
     any_key=True,
 )  # fmt: skip
-DROPS = Logical(
+DROPS = LogicalPath(
     switch="netkit-1", source="a", target="b", acl="0123456789ab-17-1", rule="17", drops=True
 )
 
@@ -137,7 +137,7 @@ def test_an_answer_whose_way_depends_on_what_tracked_the_request_is_undetermined
 
 
 def test_port_security_that_drops_is_named_with_its_port() -> None:
-    sent = Logical(switch="s", source="a", target="b", guard="a", guards_in=True)
+    sent = LogicalPath(switch="s", source="a", target="b", guard="a", guards_in=True)
     found = traced(named(sent), target="172.17.0.2")
     assert (found.verdict, found.code) == ("BLOCKED", "source-guard")
     assert "by port security of port a: it sends from another MAC" in found.words
@@ -193,7 +193,7 @@ def test_a_tunnel_of_its_own_key_is_preferred_where_a_packet_arrives() -> None:
     assert (frame.came, frame.any_key) == (came.tunnels[0], True)
 
 
-def named(names: Logical | None, *outputs: Output) -> FakeHost:
+def named(names: LogicalPath | None, *outputs: Output) -> FakeHost:
     fake = switched(*outputs, logical=REGISTERS)
     fake.names = names
     return fake
@@ -216,7 +216,7 @@ def test_an_administrators_acl_is_named_and_never_to_be_removed_by_netkit() -> N
 
 
 def test_a_port_that_no_host_has_is_called_so() -> None:
-    found = traced(named(Logical(switch="s", target="b", unbound=True)), target="172.17.0.2")
+    found = traced(named(LogicalPath(switch="s", target="b", unbound=True)), target="172.17.0.2")
     assert found.code == "ovs-drop"
     assert "logical port b is bound to no host" in found.words
 
