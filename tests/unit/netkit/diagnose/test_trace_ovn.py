@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_interface, ip_network
 
 import pytest
 
+from netkit.diagnose.explain.facts import Facts, Interface, Path
 from netkit.diagnose.trace import ofproto, switching
 from netkit.diagnose.trace.facts import (
     Header,
@@ -246,3 +247,13 @@ def test_the_switchs_answer_is_the_mac_address_that_is_sent_to() -> None:
     assert found.left is not None
     assert found.left.mac_dst == "02:00:00:00:00:07"
 
+
+def test_an_address_that_the_table_local_lacks_is_routed_like_others() -> None:
+    end = IPv4Address("169.254.250.2")
+    nic = Interface(name="nku0", addresses=(ip_interface(f"{end}/30"),))
+    path = Path(dst=ip_network(f"{end}/32"), dev="nkuh")
+    facts = Facts(interfaces={"nku0": nic}, routes=(path,))
+    assert facts.is_local(end)
+    routed = replace(facts, routed=frozenset({end}))
+    assert not routed.is_local(end)
+    assert routed.route(end) == path

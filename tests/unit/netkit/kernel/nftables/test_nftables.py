@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from netkit.errors import KernelError
 from netkit.kernel.iptables.chains import Entry
+from netkit.kernel.nftables.elements import DELSETELEM, NEWSETELEM, element_requests
 from netkit.kernel.nftables.script import write
 from netkit.kernel.nftables.values import TYPES, Span, pack, types_of, unpack
 from netkit.model import Resource
@@ -128,3 +129,32 @@ def test_a_new_rule_goes_before_the_first_of_higher_rank_that_stays() -> None:
         "insert rule ip netkit c handle 105 new 4",
         "add rule ip netkit c new 6",
     ]
+
+
+PORTS = NftSet(table="netkit", name="ports", fields=("ipv4_addr", "inet_service"), owner=NET)
+
+
+def test_elements_alone_are_requests_and_deletions_come_first() -> None:
+    one, other = (
+        NftElement(table="netkit", set="ports", key_fields=("10.0.0.1", str(n)), owner=f"{NET}:a")
+        for n in (80, 81)
+    )
+    found = element_requests([Op(None, one), Op(other, None)], {("netkit", "ports"): PORTS})
+    assert found is not None
+    assert [r.kind for r in found] == [DELSETELEM, NEWSETELEM]
+    assert f"{NET}:a".encode() in found[1].body
+    assert f"{NET}:a".encode() not in found[0].body
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Op(None, PORTS),
+        Op(None, NftElement(table="netkit", set="nosuch", key_fields=("10.0.0.1",), owner=NET)),
+        Op(None, NftElement(table="netkit", set="ports", key_fields=("*",), owner=NET)),
+        Op(None, NftElement(table="netkit", set="ports", key_fields=("10.0.0.1", "80"),
+                            value=("accept",), owner=NET)),
+    ],
+)  # fmt: skip
+def test_all_else_is_left_to_nft(op: Op) -> None:
+    assert element_requests([op], {("netkit", "ports"): PORTS}) is None
